@@ -1,1 +1,3 @@
 //! inspect
+
+pub mod capfile;
