@@ -1,0 +1,54 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): the first eight bytes, alike in both.
+
+use crate::Load;
+
+/// Types that come in pairs of question and answer with an identifier.
+pub mod kind {
+    pub const ECHO_REPLY: u8 = 0;
+    pub const ECHO: u8 = 8;
+    pub const ECHO_V6: u8 = 128;
+    pub const ECHO_REPLY_V6: u8 = 129;
+}
+
+/// View over type, code, checksum and the four bytes whose meaning depends on the type.
+#[derive(Clone, Copy, Debug)]
+pub struct View([u8; 8]);
+
+impl View {
+    /// `None` if the 8 bytes are not there.
+    #[inline(always)]
+    pub fn load(load: &(impl Load + ?Sized), at: usize) -> Option<Self> {
+        load.bytes(at).map(Self)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(&self) -> u8 {
+        self.0[0]
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        self.0[1]
+    }
+
+    /// Identifier of an echo request or reply.
+    #[inline(always)]
+    #[must_use]
+    pub const fn identifier(&self) -> u16 {
+        u16::from_be_bytes([self.0[4], self.0[5]])
+    }
+
+    /// Whether this is an echo request or reply of the given IP family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_echo(&self, family: u8) -> bool {
+        let kind = self.0[0];
+        if family == 4 {
+            kind == kind::ECHO || kind == kind::ECHO_REPLY
+        } else {
+            kind == kind::ECHO_V6 || kind == kind::ECHO_REPLY_V6
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Reading bytes that may not be there.
+
+/// A frame whose bytes are read by offset, each read checked.
+///
+/// The host reads slices; the kernel programs read packet memory between `data` and `data_end`.
+/// Everything else in this crate is written against this trait, so there is one parser.
+pub trait Load {
+    /// The `N` bytes that begin `at` bytes into the frame, or `None` if any of them is missing.
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// The byte at `at`.
+    #[inline(always)]
+    fn byte(&self, at: usize) -> Option<u8> {
+        match self.bytes::<1>(at) {
+            Some([byte]) => Some(byte),
+            None => None,
+        }
+    }
+
+    /// The 16-bit big-endian number at `at`.
+    #[inline(always)]
+    fn be16(&self, at: usize) -> Option<u16> {
+        match self.bytes::<2>(at) {
+            Some(bytes) => Some(u16::from_be_bytes(bytes)),
+            None => None,
+        }
+    }
+}
+
+impl Load for [u8] {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let end = at.checked_add(N)?;
+        self.get(at..end)?.try_into().ok()
+    }
+}

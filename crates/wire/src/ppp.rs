@@ -1,0 +1,29 @@
+//! PPP framing (RFC 1661, RFC 1662).
+
+use crate::{Load, Reject, ethertype};
+
+/// Reads the optional address and control bytes and the protocol, which may be compressed to one
+/// byte, and translates it to an EtherType.
+#[inline(always)]
+pub(crate) fn enter(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16), Reject> {
+    let mut at = at;
+    if load.bytes::<2>(at) == Some([0xff, 0x03]) {
+        at += 2;
+    }
+    let first = load.byte(at).ok_or(Reject::LinkShort)?;
+    let protocol = if first & 1 == 1 {
+        at += 1;
+        first as u16
+    } else {
+        let whole = load.be16(at).ok_or(Reject::LinkShort)?;
+        at += 2;
+        whole
+    };
+    match protocol {
+        0x0021 => Ok((at, ethertype::IPV4)),
+        0x0057 => Ok((at, ethertype::IPV6)),
+        0x0281 => Ok((at, ethertype::MPLS)),
+        0x0283 => Ok((at, ethertype::MPLS_MULTICAST)),
+        _ => Err(Reject::NotIp),
+    }
+}
