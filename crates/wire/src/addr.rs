@@ -87,7 +87,11 @@ impl Addr {
 
 impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0[..3] == [0; 3] && self.0[3] != 0 { 4 } else { 6 };
+        let family = if self.0[..3] == [0; 3] && self.0[3] != 0 {
+            4
+        } else {
+            6
+        };
         self.to_ip(family).fmt(f)
     }
 }

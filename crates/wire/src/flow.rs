@@ -198,7 +198,11 @@ impl Size {
     #[inline(always)]
     #[must_use]
     pub const fn one(frame_len: u32) -> Self {
-        Self { bytes: frame_len, frames: 1, frame_len }
+        Self {
+            bytes: frame_len,
+            frames: 1,
+            frame_len,
+        }
     }
 }
 
@@ -350,7 +354,12 @@ impl FlowRow {
     #[inline(always)]
     #[must_use]
     pub fn begin(client: Direction, first_ns: u64, samples: u8) -> Self {
-        let mut row = Self { client: client as u8, first_ns, last_ns: first_ns, ..Self::default() };
+        let mut row = Self {
+            client: client as u8,
+            first_ns,
+            last_ns: first_ns,
+            ..Self::default()
+        };
         row.sides[0].window_scale = NO_WINDOW_SCALE;
         row.sides[1].window_scale = NO_WINDOW_SCALE;
         row.samples_left = [samples, samples];
@@ -481,10 +490,18 @@ impl FlowRow {
             let direction = Direction::from_bit(index as u8);
             let counts = &mut self.counts[index];
             add_u64(&mut counts.bytes, from.bytes as u64);
-            add_u64(&mut counts.sizes[size_class(from.frame_len as u32)], from.packets as u64);
+            add_u64(
+                &mut counts.sizes[size_class(from.frame_len as u32)],
+                from.packets as u64,
+            );
             packets += from.packets as u64;
             bytes += from.bytes as u64;
-            self.note_syn(direction, direction as u8 != client as u8, from.syn_ns, from.window_scale);
+            self.note_syn(
+                direction,
+                direction as u8 != client as u8,
+                from.syn_ns,
+                from.window_scale,
+            );
             let side = &mut self.sides[index];
             side.syns = from.packets;
             side.flags |= from.flags;
@@ -495,7 +512,10 @@ impl FlowRow {
                 first_ns = from.syn_ns;
             }
         }
-        let (syn, answer) = (&pending.sides[client as usize], &pending.sides[1 - client as usize]);
+        let (syn, answer) = (
+            &pending.sides[client as usize],
+            &pending.sides[1 - client as usize],
+        );
         self.rtt_server_us = if syn.packets == 1 && answer.packets > 0 {
             elapsed_us(syn.syn_ns, answer.syn_ns)
         } else {
@@ -649,7 +669,9 @@ pub fn add_u64(counter: &mut u64, amount: u64) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: the reference is valid for writes; the intrinsic is the BPF target's atomic add.
     unsafe {
-        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(counter, amount);
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            counter, amount,
+        );
     }
     #[cfg(not(target_arch = "bpf"))]
     {
@@ -663,7 +685,9 @@ pub fn add_u32(counter: &mut u32, amount: u32) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: as in `add_u64`.
     unsafe {
-        core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::Relaxed }>(counter, amount);
+        core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            counter, amount,
+        );
     }
     #[cfg(not(target_arch = "bpf"))]
     {

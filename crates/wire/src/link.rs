@@ -81,7 +81,11 @@ pub const VLAN_PRESENT: u16 = 0x1000;
 /// The VLAN id held in a key field.
 #[must_use]
 pub const fn vlan_id(field: u16) -> Option<u16> {
-    if field & VLAN_PRESENT != 0 { Some(field & 0x0fff) } else { None }
+    if field & VLAN_PRESENT != 0 {
+        Some(field & 0x0fff)
+    } else {
+        None
+    }
 }
 
 /// Where the network header begins and what it is.
@@ -114,7 +118,12 @@ pub(crate) fn find_network(
     vlan: u16,
 ) -> Result<Network, Reject> {
     let (at, ethertype) = enter(load, link, at)?;
-    let mut network = Network { at, ethertype, vlan, vlan_inner: 0 };
+    let mut network = Network {
+        at,
+        ethertype,
+        vlan,
+        vlan_inner: 0,
+    };
     for _ in 0..TAGS_MAX {
         match network.ethertype {
             ethertype::IPV4 | ethertype::IPV6 => return Ok(network),
@@ -184,7 +193,11 @@ pub(crate) fn raw(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16)
 fn loopback(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16), Reject> {
     let bytes = load.bytes::<4>(at).ok_or(Reject::LinkShort)?;
     let number = u32::from_le_bytes(bytes);
-    let family = if number > 0xffff { number.swap_bytes() } else { number };
+    let family = if number > 0xffff {
+        number.swap_bytes()
+    } else {
+        number
+    };
     match family {
         2 => Ok((at + 4, ethertype::IPV4)),
         10 | 24 | 28 | 30 => Ok((at + 4, ethertype::IPV6)),

@@ -156,7 +156,12 @@ impl Start {
     #[inline(always)]
     #[must_use]
     pub const fn of(link: Link, frame_len: u32) -> Self {
-        Self { link, at: 0, vlan: 0, frame_len }
+        Self {
+            link,
+            at: 0,
+            vlan: 0,
+            frame_len,
+        }
     }
 }
 
@@ -185,7 +190,12 @@ pub fn parse_inner(load: &(impl Load + ?Sized), outer: &Packet) -> Option<Result
     if inner.at >= outer.l3_end as usize {
         return None;
     }
-    let start = Start { link: inner.link, at: inner.at, vlan: 0, frame_len: outer.l3_end };
+    let start = Start {
+        link: inner.link,
+        at: inner.at,
+        vlan: 0,
+        frame_len: outer.l3_end,
+    };
     match parse(load, start) {
         Ok(mut packet) => {
             packet.tunnel = inner.kind;
@@ -221,7 +231,11 @@ fn ip4(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
     if total_len < header_len && total_len != 0 {
         return Err(Reject::Ip4TotalLength);
     }
-    let end = if total_len == 0 { frame_len } else { (at + total_len) as u32 };
+    let end = if total_len == 0 {
+        frame_len
+    } else {
+        (at + total_len) as u32
+    };
     let mut packet = begin(network, 4, end);
     packet.src = Addr::v4(header.src());
     packet.dst = Addr::v4(header.dst());
@@ -231,7 +245,12 @@ fn ip4(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
     if header_len > ipv4::HEADER_LEN {
         packet.notes |= note::IP_OPTIONS;
     }
-    fragment(&mut packet, header.id() as u32, header.fragment_offset(), header.more_fragments());
+    fragment(
+        &mut packet,
+        header.id() as u32,
+        header.fragment_offset(),
+        header.more_fragments(),
+    );
     transport(load, &mut packet, at + header_len);
     Ok(packet)
 }
@@ -244,7 +263,11 @@ fn ip6(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
         return Err(Reject::Ip6Version);
     }
     let payload_len = header.payload_len() as usize;
-    let end = if payload_len == 0 { frame_len } else { (at + ipv6::HEADER_LEN + payload_len) as u32 };
+    let end = if payload_len == 0 {
+        frame_len
+    } else {
+        (at + ipv6::HEADER_LEN + payload_len) as u32
+    };
     let mut packet = begin(network, 6, end);
     packet.src = Addr::v6(header.src());
     packet.dst = Addr::v6(header.dst());
@@ -303,7 +326,9 @@ fn walk_extensions(load: &(impl Load + ?Sized), packet: &mut Packet, mut at: usi
             let id = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
             fragment(packet, id, field & 0xfff8, field & 1 != 0);
         }
-        let Some(len) = ipv6::extension_len(packet.protocol, len_field) else { return at };
+        let Some(len) = ipv6::extension_len(packet.protocol, len_field) else {
+            return at;
+        };
         packet.protocol = next;
         at += len;
         // What follows the fragment header of a later fragment is data, whatever it looks like.

@@ -61,7 +61,11 @@ impl Pending {
             if matches!(step, Step::SynAck) {
                 return false;
             }
-            *self = Self { tag, client: direction as u8, ..Self::default() };
+            *self = Self {
+                tag,
+                client: direction as u8,
+                ..Self::default()
+            };
         }
         let side = &mut self.sides[direction as usize & 1];
         let is_other_connection = side.packets != 0 && side.seq != packet.tcp_seq;
@@ -135,8 +139,11 @@ impl AggregateKey {
         } else {
             packet.src_port < packet.dst_port
         };
-        let (addr, port) =
-            if from { (packet.src, packet.src_port) } else { (packet.dst, packet.dst_port) };
+        let (addr, port) = if from {
+            (packet.src, packet.src_port)
+        } else {
+            (packet.dst, packet.dst_port)
+        };
         Self {
             addr,
             ifindex,

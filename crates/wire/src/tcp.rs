@@ -111,7 +111,13 @@ pub mod seen {
 impl Default for Options {
     #[inline(always)]
     fn default() -> Self {
-        Self { ts_value: 0, ts_echo: 0, mss: 0, window_scale: NO_WINDOW_SCALE, seen: 0 }
+        Self {
+            ts_value: 0,
+            ts_echo: 0,
+            mss: 0,
+            window_scale: NO_WINDOW_SCALE,
+            seen: 0,
+        }
     }
 }
 

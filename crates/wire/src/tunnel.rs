@@ -57,8 +57,18 @@ pub(crate) fn over_udp(load: &(impl Load + ?Sized), dst_port: u16, at: usize) ->
 #[inline(always)]
 pub(crate) fn over_ip(load: &(impl Load + ?Sized), protocol: u8, at: usize) -> Option<Inner> {
     match protocol {
-        ip_proto::IPV4 => Some(Inner { kind: kind::IPIP, link: Link::Ipv4, at, id: 0 }),
-        ip_proto::IPV6 => Some(Inner { kind: kind::IP6IN, link: Link::Ipv6, at, id: 0 }),
+        ip_proto::IPV4 => Some(Inner {
+            kind: kind::IPIP,
+            link: Link::Ipv4,
+            at,
+            id: 0,
+        }),
+        ip_proto::IPV6 => Some(Inner {
+            kind: kind::IP6IN,
+            link: Link::Ipv6,
+            at,
+            id: 0,
+        }),
         ip_proto::GRE => gre(load, at),
         _ => None,
     }
@@ -72,7 +82,12 @@ fn vxlan(load: &(impl Load + ?Sized), at: usize) -> Option<Inner> {
         return None;
     }
     let id = u32::from_be_bytes([0, b[4], b[5], b[6]]);
-    Some(Inner { kind: kind::VXLAN, link: Link::Ethernet, at: at + 8, id })
+    Some(Inner {
+        kind: kind::VXLAN,
+        link: Link::Ethernet,
+        at: at + 8,
+        id,
+    })
 }
 
 #[inline(always)]
@@ -85,7 +100,12 @@ fn geneve(load: &(impl Load + ?Sized), at: usize) -> Option<Inner> {
     let options_len = (b[0] & 0x3f) as usize * 4;
     let link = link_of(u16::from_be_bytes([b[2], b[3]]))?;
     let id = u32::from_be_bytes([0, b[4], b[5], b[6]]);
-    Some(Inner { kind: kind::GENEVE, link, at: at + 8 + options_len, id })
+    Some(Inner {
+        kind: kind::GENEVE,
+        link,
+        at: at + 8 + options_len,
+        id,
+    })
 }
 
 #[inline(always)]
@@ -121,7 +141,12 @@ fn gre(load: &(impl Load + ?Sized), at: usize) -> Option<Inner> {
         }
     }
     let link = link_of(u16::from_be_bytes([b[2], b[3]]))?;
-    Some(Inner { kind: kind::GRE, link, at: next, id })
+    Some(Inner {
+        kind: kind::GRE,
+        link,
+        at: next,
+        id,
+    })
 }
 
 #[inline(always)]
