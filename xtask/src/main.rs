@@ -115,12 +115,3 @@ fn source_files(root: &Path) -> anyhow::Result<Vec<SourceFile>> {
     ensure!(!files.is_empty(), "git lists no files in {}", root.display());
     Ok(files)
 }
-
-#[cfg(test)]
-mod tests {
-    /// The rules hold for the repository they are part of.
-    #[test]
-    fn this_repository_is_clean() {
-        assert_eq!(super::check().unwrap(), Vec::<String>::new());
-    }
-}
