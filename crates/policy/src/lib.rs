@@ -1,1 +1,3 @@
-//! policy
+//! What Weir is told to do, as checked data. Pure: no files, sockets, clocks or randomness.
+
+pub mod filter;
