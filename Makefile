@@ -26,7 +26,7 @@ setup-test:
 	@scripts/setup test
 
 build: setup
-	@$(ENVIRONMENT) && cargo build --release --bin weir
+	@$(ENVIRONMENT) && cargo build --locked --release --bin weir
 
 run: build ## build, attach and observe until Ctrl-C (drops nothing)
 	$(ROOT) $(WEIR) run $(addprefix --iface ,$(IFACE))
