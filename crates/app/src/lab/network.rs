@@ -1,0 +1,349 @@
+//! Sets a lab's network up and takes it down.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::{BRIDGE, HOST_INTERFACE, Host, Lab};
+use super::namespace::{self, Lifetime, NETNS_DIRECTORY, Offload};
+use super::state::{self, Lock, ProcessId, State};
+
+/// How a lab is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpOptions {
+    pub clients: u8,
+    /// Whether the hosts' interfaces may segment and merge (faster), or carry each frame as it is on
+    /// the wire (exact packet counts).
+    pub offload: bool,
+}
+
+/// What `up` found or made.
+#[derive(Debug)]
+pub(crate) enum Up {
+    Made(State),
+    Already(State),
+}
+
+/// Makes the lab unless it is up. What a failed or crashed earlier attempt left is removed first.
+pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the lab makes network namespaces, which needs root: run it with sudo");
+    }
+    let _lock = Lock::change(lab)?;
+    if let Some(state) = running(lab) {
+        return Ok(Up::Already(state));
+    }
+    remove(lab)?;
+    let made = make(lab, options);
+    if made.is_err() {
+        // The first error is the one to tell.
+        let _ = remove(lab);
+    }
+    made.map(Up::Made)
+}
+
+/// The state of a lab that is complete: every namespace is there and the servers run.
+pub(crate) fn running(lab: &Lab) -> Option<State> {
+    let state = State::load(lab)?;
+    let present = present_namespaces(lab);
+    let complete = state.namespaces.iter().all(|name| present.contains(name))
+        && state
+            .processes
+            .iter()
+            .any(|process| process.role == "serve" && process.is_alive());
+    complete.then_some(state)
+}
+
+fn hosts(clients: u8) -> Vec<Host> {
+    let mut hosts = vec![Host::Server, Host::Attacker];
+    hosts.extend((1..=clients).map(Host::Client));
+    hosts
+}
+
+fn make(lab: &Lab, options: UpOptions) -> Result<State> {
+    let hosts = hosts(options.clients);
+    let net = lab.namespace(Host::Net);
+    let mut namespaces = vec![net.clone()];
+    namespaces.extend(hosts.iter().map(|host| lab.namespace(*host)));
+    let mut state = State {
+        namespaces,
+        clients: options.clients,
+        offload: options.offload,
+        processes: Vec::new(),
+    };
+    // Before anything is made, so that a crash from here on leaves a record.
+    state.save(lab)?;
+
+    let mut script = String::new();
+    for name in &state.namespaces {
+        writeln!(script, "netns add {name}")?;
+    }
+    for host in &hosts {
+        let name = lab.namespace(*host);
+        let port = bridge_port(*host);
+        let mac = show_mac(host.mac());
+        writeln!(
+            script,
+            "link add name {port} netns {net} type veth peer name {HOST_INTERFACE} address {mac} netns {name}"
+        )?;
+    }
+    ip(None, &script)?;
+    for name in &state.namespaces {
+        namespace::inside(name, quiet_defaults)?;
+    }
+    ip(Some(&net), &net_script(&hosts)?)?;
+    for host in &hosts {
+        ip(Some(&lab.namespace(*host)), &host_script(*host)?)?;
+    }
+    set_offloads(lab, &hosts, options.offload)?;
+
+    let server = start_servers(lab)?;
+    state.processes.push(server);
+    state.save(lab)?;
+    Ok(state)
+}
+
+/// The end of a host's cable at the bridge: `to-server`, `to-client1`, …
+fn bridge_port(host: Host) -> String {
+    format!("to-{host}")
+}
+
+fn show_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn net_script(hosts: &[Host]) -> Result<String, std::fmt::Error> {
+    let mut script = String::new();
+    // Snooping off: neighbour discovery is multicast and must not wait for a querier.
+    writeln!(
+        script,
+        "link add name {BRIDGE} address {} type bridge forward_delay 0 mcast_snooping 0",
+        show_mac(Host::Net.mac())
+    )?;
+    writeln!(script, "link set lo up")?;
+    writeln!(script, "link set {BRIDGE} addrgenmode none")?;
+    addresses(&mut script, Host::Net, BRIDGE)?;
+    for host in hosts {
+        let port = bridge_port(*host);
+        writeln!(script, "link set {port} addrgenmode none")?;
+        writeln!(script, "link set {port} master {BRIDGE} up")?;
+    }
+    writeln!(script, "link set {BRIDGE} up")?;
+    writeln!(script, "route add blackhole default")?;
+    writeln!(script, "route add blackhole ::/0")?;
+    Ok(script)
+}
+
+fn host_script(host: Host) -> Result<String, std::fmt::Error> {
+    let mut script = String::new();
+    writeln!(script, "link set lo up")?;
+    // No link-local address: nothing but the programs' own traffic (and ARP, ND) crosses the wire.
+    writeln!(script, "link set {HOST_INTERFACE} addrgenmode none")?;
+    addresses(&mut script, host, HOST_INTERFACE)?;
+    writeln!(script, "link set {HOST_INTERFACE} up")?;
+    writeln!(script, "route add default via {}", Host::Net.ipv4())?;
+    writeln!(
+        script,
+        "route add ::/0 via {} dev {HOST_INTERFACE}",
+        Host::Net.ipv6()
+    )?;
+    Ok(script)
+}
+
+fn addresses(script: &mut String, host: Host, interface: &str) -> std::fmt::Result {
+    writeln!(script, "addr add {}/24 dev {interface}", host.ipv4())?;
+    writeln!(script, "addr add {}/64 dev {interface} nodad", host.ipv6())
+}
+
+/// Settings of a namespace before its interfaces come up. What a kernel does not have is skipped.
+fn quiet_defaults() -> Result<()> {
+    for (name, value) in [
+        ("ipv6/conf/all/accept_ra", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        ("ipv6/conf/default/accept_dad", "0"),
+        ("ipv6/conf/all/forwarding", "0"),
+        ("ipv4/ip_forward", "0"),
+        // Hosts that share a machine with a strict default would drop spoofed sources unseen.
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+    ] {
+        let _ = std::fs::write(format!("/proc/sys/net/{name}"), value);
+    }
+    Ok(())
+}
+
+/// Receive merging stays on at the bridge's side in any case: it turns on NAPI there, without which
+/// frames that an XDP program on the server sends back (XDP_TX) never arrive.
+fn set_offloads(lab: &Lab, hosts: &[Host], offload: bool) -> Result<()> {
+    namespace::inside(&lab.namespace(Host::Net), || {
+        hosts.iter().try_for_each(|host| {
+            namespace::set_offload(&bridge_port(*host), Offload::GenericReceive, true)
+        })
+    })?;
+    for host in hosts {
+        namespace::inside(&lab.namespace(*host), || {
+            if offload {
+                return namespace::set_offload(HOST_INTERFACE, Offload::GenericReceive, true);
+            }
+            for each in [
+                Offload::TcpSegmentation,
+                Offload::GenericSegmentation,
+                Offload::GenericReceive,
+                Offload::TransmitChecksum,
+            ] {
+                namespace::set_offload(HOST_INTERFACE, each, false)?;
+            }
+            Ok(())
+        })?;
+    }
+    if offload {
+        return Ok(());
+    }
+    // Towards the hosts, too, frames leave the bridge as they are on a wire.
+    namespace::inside(&lab.namespace(Host::Net), || {
+        hosts.iter().try_for_each(|host| {
+            let port = bridge_port(*host);
+            namespace::set_offload(&port, Offload::TcpSegmentation, false)?;
+            namespace::set_offload(&port, Offload::GenericSegmentation, false)
+        })
+    })
+}
+
+/// Runs `ip -batch` on a script, in a namespace or in the caller's.
+fn ip(namespace: Option<&str>, script: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    if let Some(name) = namespace {
+        command.args(["-n", name]);
+    }
+    let mut child = command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start `ip`: install the package iproute2")?;
+    if let Some(mut input) = child.stdin.take() {
+        // A closed pipe means that `ip` has failed and says why below.
+        let _ = input.write_all(script.as_bytes());
+    }
+    let output = child.wait_with_output().context("cannot wait for `ip`")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    // "Command failed -:3": the line that did not work.
+    let line = said
+        .rsplit("-:")
+        .next()
+        .and_then(|tail| tail.trim().parse::<usize>().ok())
+        .and_then(|number| script.lines().nth(number.saturating_sub(1)))
+        .unwrap_or("(a batch)");
+    bail!(
+        "`ip {line}` failed in {}: {}",
+        namespace.unwrap_or("the host's namespace"),
+        said.trim().lines().next().unwrap_or("no message")
+    )
+}
+
+/// Starts `weir lab serve` in the server's namespace and waits until it listens.
+fn start_servers(lab: &Lab) -> Result<ProcessId> {
+    let log_path = lab.runtime_file("log");
+    let log = std::fs::File::create(&log_path)
+        .with_context(|| format!("cannot write {}", log_path.display()))?;
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command
+        .args(["lab", "serve", "--socket"])
+        .arg(lab.runtime_file("sock"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .current_dir("/");
+    namespace::start_inside(
+        &mut command,
+        &lab.namespace(Host::Server),
+        Lifetime::Detached,
+    )?;
+    let mut child = command.spawn().context("cannot start the lab's servers")?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    if line.trim() != "ready" {
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+        bail!("the lab's servers did not start: {}", log.trim());
+    }
+    ProcessId::of(child.id() as i32, "serve").context("the lab's servers ended at once")
+}
+
+/// What `down` removed.
+#[derive(Debug, Default)]
+pub(crate) struct Removed {
+    pub namespaces: Vec<String>,
+    pub processes: usize,
+    /// Processes of others that still hold a removed namespace; it goes when they end.
+    pub others: Vec<i32>,
+}
+
+/// Takes the lab down, whatever is left of it.
+pub(crate) fn down(lab: &Lab) -> Result<Removed> {
+    let _lock = Lock::change(lab)?;
+    remove(lab)
+}
+
+fn remove(lab: &Lab) -> Result<Removed> {
+    let namespaces = present_namespaces(lab);
+    let identities: Vec<_> = namespaces
+        .iter()
+        .filter_map(|name| namespace::identity(name))
+        .collect();
+    let recorded = State::load(lab).map(|state| state.processes);
+    // First those on record (a `run` would start more), then whoever of ours still lives inside.
+    let mut ended = recorded
+        .unwrap_or_default()
+        .iter()
+        .filter(|process| process.pid != std::process::id() as i32)
+        .filter(|process| process.end())
+        .count();
+    let inside = state::inhabitants(&identities);
+    ended += inside.ours.iter().filter(|process| process.end()).count();
+
+    let mut script = String::new();
+    for name in &namespaces {
+        writeln!(script, "netns delete {name}")?;
+    }
+    if !script.is_empty() {
+        ip(None, &script)?;
+    }
+    for extension in ["json", "json.new", "sock", "log"] {
+        let path = lab.runtime_file(extension);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(Removed {
+        namespaces,
+        processes: ended,
+        others: inside.others,
+    })
+}
+
+/// Namespaces of this lab that exist, by name.
+pub(crate) fn present_namespaces(lab: &Lab) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(NETNS_DIRECTORY) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| lab.host_of(name).is_some())
+        .collect();
+    names.sort();
+    names
+}
