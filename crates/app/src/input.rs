@@ -6,7 +6,7 @@
 //! (`mergecap`).
 //!
 //! Bytes come by `read` into one buffer, not by mapping the file: that also serves pipes, cannot
-//! fault when a file is truncated under us, and is faster: framing 115 MB through a 1 MiB buffer
+//! fault when a file is truncated under us, and is faster: framing 115 MB through a buffer
 //! took 0.4 to 0.7 of the time of walking them as one slice, copies included, since headers are
 //! then found in the processor's cache.
 
@@ -19,8 +19,9 @@ use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
 use inspect::capfile::{Format, PacketRef, Reader, ReaderStats, Step};
 
-/// Bytes asked for at a time. A longer packet makes the buffer grow, up to capfile's limits.
-const BUFFER_LEN: usize = 1024 * 1024;
+/// Bytes asked for at a time; 256 KiB to 512 KiB measured best, 1 MiB falls out of the cache. A
+/// longer packet makes the buffer grow, up to capfile's limits.
+const BUFFER_LEN: usize = 512 * 1024;
 const COMPRESSED_BUFFER_LEN: usize = 256 * 1024;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 

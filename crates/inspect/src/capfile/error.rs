@@ -34,9 +34,7 @@ pub enum CapErrorKind {
     #[error("the file is cut short: this record needs at least {wanted} bytes, {had} are left")]
     Truncated { wanted: u64, had: u64 },
     /// A packet longer than any real one.
-    #[error(
-        "expected a packet of at most {limit} bytes, the header says {length}; the file is damaged here"
-    )]
+    #[error("expected a packet of at most {limit} bytes, the header says {length}; the file is damaged here")]
     PacketTooLong { length: u64, limit: u64 },
     /// A block length outside what its type allows.
     #[error(

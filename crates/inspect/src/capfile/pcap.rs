@@ -164,9 +164,7 @@ impl PcapState {
         }
         let record_len = self.record_header_len + captured_len as usize;
         let Some((record, rest)) = input.split_at_checked(record_len) else {
-            return Ok(Step::NeedMore {
-                at_least: record_len,
-            });
+            return Ok(Step::NeedMore { at_least: record_len });
         };
         let [s0, s1, s2, s3, f0, f1, f2, f3, ..] = *header;
         let seconds = self.order.u32([s0, s1, s2, s3]);

@@ -3,8 +3,8 @@
 use super::error::CapErrorKind;
 use super::time::TimeScale;
 use super::{
-    INTERFACE_NAME_LEN_MAX, INTERFACES_MAX, Interface, OPTIONS_LEN_MAX, Order, PacketRef,
-    ReaderStats, Step, packet_len_max,
+    INTERFACE_NAME_LEN_MAX, INTERFACES_MAX, Interface, OPTIONS_LEN_MAX, Order, PacketRef, ReaderStats, Step,
+    packet_len_max,
 };
 
 /// The type of a Section Header Block reads the same in both byte orders.
@@ -114,9 +114,7 @@ impl PcapngState {
                 continue;
             }
             let Some((whole, rest)) = input.split_at_checked(block_len) else {
-                return Ok(Step::NeedMore {
-                    at_least: block_len,
-                });
+                return Ok(Step::NeedMore { at_least: block_len });
             };
             let (bytes, trailer) = whole.split_at(block_len - TRAILER_LEN);
             self.check_trailer(length, trailer)?;
@@ -194,20 +192,10 @@ fn byte_order(magic: [u8; 4]) -> Result<Order, CapErrorKind> {
 
 /// The bytes a block takes: its length rounded up to four, which some writers forget to do.
 #[inline(always)]
-fn checked_block_len(
-    block_type: u32,
-    length: u32,
-    interfaces: &[Interface],
-) -> Result<usize, CapErrorKind> {
+fn checked_block_len(block_type: u32, length: u32, interfaces: &[Interface]) -> Result<usize, CapErrorKind> {
     let (min, max) = match block_type {
-        ENHANCED_PACKET | PACKET => (
-            PACKET_FIXED_LEN + TRAILER_LEN,
-            packet_block_len_max(interfaces),
-        ),
-        SIMPLE_PACKET => (
-            SIMPLE_FIXED_LEN + TRAILER_LEN,
-            packet_block_len_max(interfaces),
-        ),
+        ENHANCED_PACKET | PACKET => (PACKET_FIXED_LEN + TRAILER_LEN, packet_block_len_max(interfaces)),
+        SIMPLE_PACKET => (SIMPLE_FIXED_LEN + TRAILER_LEN, packet_block_len_max(interfaces)),
         SECTION_HEADER => (28, OPTIONS_LEN_MAX),
         INTERFACE_DESCRIPTION => (20, OPTIONS_LEN_MAX),
         _ => (BLOCK_HEADER_LEN + TRAILER_LEN, super::BLOCK_LEN_MAX),
@@ -307,25 +295,7 @@ impl<'a> Block<'a> {
         let Some(fixed) = self.bytes.first_chunk::<PACKET_FIXED_LEN>() else {
             return Err(CapErrorKind::PacketBeyondBlock { length: 0, room: 0 });
         };
-        let [
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            i0,
-            i1,
-            i2,
-            i3,
-            h0,
-            h1,
-            h2,
-            h3,
-            rest @ ..,
-        ] = *fixed;
+        let [_, _, _, _, _, _, _, _, i0, i1, i2, i3, h0, h1, h2, h3, rest @ ..] = *fixed;
         let [l0, l1, l2, l3, c0, c1, c2, c3, o0, o1, o2, o3] = rest;
         let interface_id = if block_type == PACKET {
             u32::from(self.order.u16([i0, i1]))
@@ -335,8 +305,8 @@ impl<'a> Block<'a> {
         let interface = find_interface(interfaces, interface_id)?;
         let captured_len = self.order.u32([c0, c1, c2, c3]);
         let data = self.data(PACKET_FIXED_LEN, captured_len, interface)?;
-        let ticks = u64::from(self.order.u32([h0, h1, h2, h3])) << 32
-            | u64::from(self.order.u32([l0, l1, l2, l3]));
+        let ticks =
+            u64::from(self.order.u32([h0, h1, h2, h3])) << 32 | u64::from(self.order.u32([l0, l1, l2, l3]));
         let (ts_ns, fits) = interface.time.to_ns(ticks);
         stats.times_out_of_range += u64::from(!fits);
         let mut packet = PacketRef {
@@ -396,12 +366,7 @@ impl<'a> Block<'a> {
     }
 
     #[inline(always)]
-    fn data(
-        &self,
-        at: usize,
-        length: u32,
-        interface: &Interface,
-    ) -> Result<&'a [u8], CapErrorKind> {
+    fn data(&self, at: usize, length: u32, interface: &Interface) -> Result<&'a [u8], CapErrorKind> {
         let limit = packet_len_max(interface.linktype);
         if length as usize > limit {
             return Err(CapErrorKind::PacketTooLong {
@@ -458,10 +423,7 @@ impl<'a> Iterator for Options<'a> {
             return None;
         };
         // The last option's padding may be missing.
-        self.rest = self
-            .rest
-            .get(4 + length.next_multiple_of(4)..)
-            .unwrap_or(&[]);
+        self.rest = self.rest.get(4 + length.next_multiple_of(4)..).unwrap_or(&[]);
         Some((code, value))
     }
 }

@@ -54,9 +54,7 @@ fn what_is_no_capture() {
     );
     check(
         &FileBuilder::new(true)
-            .block(0x0a0d_0d0a, |b| {
-                b.u32(0x1a2b_3c4d).u16(2).u16(0).raw(&[0; 8])
-            })
+            .block(0x0a0d_0d0a, |b| b.u32(0x1a2b_3c4d).u16(2).u16(0).raw(&[0; 8]))
             .bytes,
         0,
         "at byte 0: expected pcapng version 1.0, found 2.0",
@@ -100,13 +98,7 @@ fn files_cut_short() {
 #[test]
 fn lengths_that_lie() {
     check(
-        &pcap()
-            .u32(2)
-            .u32(0)
-            .u32(0x7fff_ffff)
-            .u32(4)
-            .raw(b"lost")
-            .bytes,
+        &pcap().u32(2).u32(0).u32(0x7fff_ffff).u32(4).raw(b"lost").bytes,
         1,
         "at byte 44: expected a packet of at most 262144 bytes, the header says 2147483647; \
          the file is damaged here",
@@ -152,10 +144,7 @@ fn blocks_out_of_place() {
         "at byte 84: the packet names interface 3, but 1 are described before it",
     );
     check(
-        &FileBuilder::new(false)
-            .section()
-            .block(3, |b| b.u32(0))
-            .bytes,
+        &FileBuilder::new(false).section().block(3, |b| b.u32(0)).bytes,
         0,
         "at byte 28: the packet names interface 0, but 0 are described before it",
     );
@@ -200,10 +189,7 @@ fn bad_packet_options_lose_only_the_options() {
     let outcome = read_well(&file.enhanced(0, 1, b"next").bytes);
     assert_eq!(outcome.packets.len(), 3);
     assert_eq!(
-        (
-            outcome.packets[1].flags,
-            outcome.packets[1].comment.as_deref()
-        ),
+        (outcome.packets[1].flags, outcome.packets[1].comment.as_deref()),
         (1, None)
     );
     assert_eq!(outcome.stats.bad_options, 1);
@@ -241,10 +227,7 @@ fn every_truncation_gives_a_prefix() {
             if let Err(error) = outcome.end {
                 assert!(error.offset <= cut as u64);
                 assert!(
-                    matches!(
-                        error.kind,
-                        CapErrorKind::Empty | CapErrorKind::Truncated { .. }
-                    ),
+                    matches!(error.kind, CapErrorKind::Empty | CapErrorKind::Truncated { .. }),
                     "cut at {cut}: {error}"
                 );
             }

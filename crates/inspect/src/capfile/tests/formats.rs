@@ -116,10 +116,7 @@ fn pcapng_with_every_block() {
             (stats.sections, stats.skipped_blocks, stats.bad_options),
             (2, 4, 0)
         );
-        assert_eq!(
-            (stats.packets_without_time, stats.times_out_of_range),
-            (1, 0)
-        );
+        assert_eq!((stats.packets_without_time, stats.times_out_of_range), (1, 0));
         let commented = &outcome.packets[1];
         assert_eq!(commented.comment.as_deref(), Some("a comment"));
         assert_eq!(commented.flags, if big { 2 } else { 0x0200_0000 });
@@ -162,12 +159,7 @@ fn pcapng_interface_options() {
         assert_eq!(outcome.stats.bad_options, bad_options);
     }
     check_interface(&file(|b| b), 1_024_000, "", 0);
-    check_interface(
-        &file(|b| b.option(9, &[9]).option(2, b"lo\0")),
-        1_024,
-        "lo",
-        0,
-    );
+    check_interface(&file(|b| b.option(9, &[9]).option(2, b"lo\0")), 1_024, "lo", 0);
     check_interface(&file(|b| b.option(9, &[0x8a])), 1_000_000_000, "", 0);
     check_interface(
         &file(|b| b.option(14, &60u64.to_be_bytes())),
@@ -177,12 +169,7 @@ fn pcapng_interface_options() {
     );
     check_interface(&file(|b| b.option(14, &u64::MAX.to_be_bytes())), 0, "", 0);
     check_interface(&file(|b| b.option(2, b"w\xfflan")), 1_024_000, "w", 0);
-    check_interface(
-        &file(|b| b.option(0, b"").option(9, &[9])),
-        1_024_000,
-        "",
-        0,
-    );
+    check_interface(&file(|b| b.option(0, b"").option(9, &[9])), 1_024_000, "", 0);
     check_interface(&file(|b| b.u16(2).u16(400).raw(b"eth0")), 1_024_000, "", 1);
 }
 
@@ -230,9 +217,6 @@ fn a_large_unknown_block_is_never_buffered() {
 
 #[test]
 fn files_without_packets_are_whole() {
-    check(
-        &FileBuilder::new(false).pcap_header(0xa1b2_c3d4, 4, 1).bytes,
-        &[],
-    );
+    check(&FileBuilder::new(false).pcap_header(0xa1b2_c3d4, 4, 1).bytes, &[]);
     check(&FileBuilder::new(true).section().bytes, &[]);
 }

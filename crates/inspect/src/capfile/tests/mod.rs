@@ -157,10 +157,7 @@ impl FileBuilder {
     fn block(self, block_type: u32, body: impl FnOnce(FileBuilder) -> FileBuilder) -> Self {
         let content = body(FileBuilder::new(self.big)).bytes;
         let length = content.len() as u32 + 12;
-        self.u32(block_type)
-            .u32(length)
-            .padded(&content)
-            .u32(length)
+        self.u32(block_type).u32(length).padded(&content).u32(length)
     }
 
     fn section(self) -> Self {
@@ -231,13 +228,7 @@ fn every_block(big: bool) -> Vec<u8> {
                 .option(0, b"")
         })
         .block(2, |b| {
-            b.u16(1)
-                .u16(9)
-                .u32(0)
-                .u32(77)
-                .u32(5)
-                .u32(64)
-                .padded(b"older")
+            b.u16(1).u16(9).u32(0).u32(77).u32(5).u32(64).padded(b"older")
         })
         .block(5, |b| b.u32(0).raw(&[1; 8]))
         .section()

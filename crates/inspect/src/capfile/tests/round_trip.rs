@@ -104,10 +104,7 @@ fn pcapng_is_read_back() {
         .map(|i| (i.name.as_str(), i.snaplen))
         .collect();
     assert_eq!(names, [("eth0", 262_144), ("tun0", 0)]);
-    assert_eq!(
-        (outcome.stats.skipped_blocks, outcome.stats.bad_options),
-        (2, 0)
-    );
+    assert_eq!((outcome.stats.skipped_blocks, outcome.stats.bad_options), (2, 0));
 }
 
 #[test]
@@ -152,10 +149,7 @@ fn what_is_too_long_is_cut() {
     let outcome = read_well(writer.bytes());
     assert_eq!(outcome.packets[0].data.len(), PACKET_LEN_MAX);
     assert_eq!(outcome.packets[0].orig_len, 300_000);
-    assert_eq!(
-        outcome.packets[0].comment.as_ref().map(String::len),
-        Some(65_534)
-    );
+    assert_eq!(outcome.packets[0].comment.as_ref().map(String::len), Some(65_534));
 }
 
 #[test]
@@ -198,9 +192,6 @@ fn wireshark_reads_what_was_written() {
         "Number of stat entries = 1",
         "Number of packets = 2",
     ] {
-        assert!(
-            found.contains(expected),
-            "expected `{expected}` in:\n{found}"
-        );
+        assert!(found.contains(expected), "expected `{expected}` in:\n{found}");
     }
 }
