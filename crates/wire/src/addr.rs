@@ -1,6 +1,5 @@
 //! IP addresses as map keys hold them.
 
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An IPv4 or IPv6 address in 16 bytes, in network byte order.
@@ -82,16 +81,5 @@ impl Addr {
             (u32::from_be(w[0]) as u64) << 32 | u32::from_be(w[1]) as u64,
             (u32::from_be(w[2]) as u64) << 32 | u32::from_be(w[3]) as u64,
         ]
-    }
-}
-
-impl fmt::Display for Addr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0[..3] == [0; 3] && self.0[3] != 0 {
-            4
-        } else {
-            6
-        };
-        self.to_ip(family).fmt(f)
     }
 }

@@ -46,10 +46,10 @@ pub struct Event {
     pub egress: u8,
     /// Length of the whole packet as the program saw it.
     pub packet_len: u32,
-    pub padding: u32,
+    pub padding: [u32; 2],
 }
 
 /// Size of [`Event`] in bytes.
-pub const HEADER_LEN: usize = 84 + 4;
+pub const HEADER_LEN: usize = 88;
 
 const _: () = assert!(size_of::<Event>() == HEADER_LEN);

@@ -232,7 +232,7 @@ impl Clock for StampedAt {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Side {
-    /// Time of the last SYN or SYN-ACK this side sent; 0 if none was seen.
+    /// Time of the first SYN or SYN-ACK this side sent in this connection; 0 if none was seen.
     pub syn_ns: u64,
     /// When the hole below was noticed.
     pub hole_ns: u64,
@@ -241,7 +241,7 @@ pub struct Side {
     /// The last hole: segments in `hole_from..hole_to` had not come when later ones did.
     pub hole_from: u32,
     pub hole_to: u32,
-    /// Segments sent again.
+    /// Segments sent again, SYN and FIN segments too.
     pub retransmits: u32,
     /// Segments that came late without being sent again.
     pub out_of_order: u32,
@@ -281,6 +281,8 @@ pub mod seen {
     pub const WINDOW_ZERO: u8 = 8;
     /// `hole_from..hole_to` is valid.
     pub const HOLE: u8 = 16;
+    /// The other side has answered this side's SYN, and this side has sent nothing since.
+    pub const ACK_DUE: u8 = 32;
 }
 
 /// Owner of a local socket, as the kernel knew it when the socket was made.
@@ -401,8 +403,9 @@ impl FlowRow {
         let index = direction as usize & 1;
         if flags & RARE != 0 {
             self.note_control(direction, packet, clock);
-        } else if self.sides[index].syns == 1 && self.rtt_client_us == 0 {
-            self.finish_handshake(direction, clock);
+        }
+        if self.sides[index].seen & seen::ACK_DUE != 0 && flags & flag::SYN == 0 {
+            self.finish_handshake(direction, packet, clock);
         }
         self.sides[index].note_segment(packet, clock);
     }
@@ -413,8 +416,14 @@ impl FlowRow {
         let flags = packet.tcp_flags;
         let index = direction as usize & 1;
         if flags & flag::SYN != 0 {
-            let now_ns = clock.exact_ns();
-            self.note_syn(direction, flags & flag::ACK != 0, now_ns, packet.tcp_window_scale);
+            let answers = flags & flag::ACK != 0;
+            self.note_syn(
+                direction,
+                answers,
+                packet.tcp_seq,
+                clock.exact_ns(),
+                packet.tcp_window_scale,
+            );
         }
         if flags & flag::RST != 0 {
             let resets = &mut self.sides[index].resets;
@@ -429,13 +438,19 @@ impl FlowRow {
 
     /// A SYN or SYN-ACK at `now_ns`.
     #[inline(always)]
-    fn note_syn(&mut self, direction: Direction, answers: bool, now_ns: u64, window_scale: u8) {
+    fn note_syn(&mut self, direction: Direction, answers: bool, seq: u32, now_ns: u64, window_scale: u8) {
         let index = direction as usize & 1;
-        if !answers && self.flags & row_flag::CLOSED != 0 {
-            self.reopen(direction);
+        let side = &self.sides[index];
+        let is_other_connection = side.seen & seen::SEQ != 0 && !side.has_sent_syn(seq);
+        if !answers && (self.flags & row_flag::CLOSED != 0 || is_other_connection) {
+            self.reopen();
         }
         if answers {
-            let client = &self.sides[1 - index];
+            let is_first_answer = self.sides[index].syns == 0;
+            let client = &mut self.sides[1 - index];
+            if is_first_answer {
+                client.seen |= seen::ACK_DUE;
+            }
             if client.syns == 1 && self.rtt_server_us == 0 {
                 self.rtt_server_us = elapsed_us(client.syn_ns, now_ns);
             }
@@ -445,21 +460,22 @@ impl FlowRow {
         }
         self.flags |= row_flag::HANDSHAKE;
         let side = &mut self.sides[index];
-        side.syn_ns = now_ns;
+        if side.syns == 0 {
+            side.syn_ns = now_ns;
+        }
         side.syns = side.syns.saturating_add(1);
         side.window_scale = window_scale;
     }
 
-    /// A new connection on a key whose last one has closed: sequence tracking and round trips
-    /// begin anew, counts go on.
+    /// A new connection on the key of an earlier one: sequence tracking and round trips begin
+    /// anew, counts go on.
     #[inline(always)]
-    fn reopen(&mut self, client: Direction) {
+    fn reopen(&mut self) {
         self.flags &= !row_flag::CLOSED;
-        self.client = client as u8;
         self.rtt_client_us = 0;
         self.rtt_server_us = 0;
         for side in &mut self.sides {
-            side.seen &= !(seen::SEQ | seen::HOLE | seen::WINDOW_ZERO);
+            side.seen &= !(seen::SEQ | seen::HOLE | seen::WINDOW_ZERO | seen::ACK_DUE);
             side.syns = 0;
             side.syn_ns = 0;
             side.flags = 0;
@@ -468,12 +484,16 @@ impl FlowRow {
 
     /// The client's first segment after the SYN-ACK.
     #[inline(always)]
-    fn finish_handshake(&mut self, direction: Direction, clock: &impl Clock) {
+    fn finish_handshake(&mut self, direction: Direction, packet: &Packet, clock: &impl Clock) {
         let index = direction as usize & 1;
+        self.sides[index].seen &= !seen::ACK_DUE;
+        if packet.tcp_flags & flag::RST != 0 {
+            return;
+        }
+        self.connections = self.connections.saturating_add(1);
         let server = &self.sides[1 - index];
-        if direction as u8 == self.client && server.syns == 1 && server.syn_ns != 0 {
+        if server.syns == 1 {
             self.rtt_client_us = elapsed_us(server.syn_ns, clock.exact_ns());
-            self.connections = self.connections.saturating_add(1);
         }
     }
 
@@ -483,11 +503,13 @@ impl FlowRow {
         let client = Direction::from_bit(pending.client);
         let mut first_ns = self.first_ns;
         let (mut packets, mut bytes) = (0u64, 0u64);
-        for (index, from) in pending.sides.iter().enumerate() {
+        // The client's side first: its SYN may begin a new connection, which clears both sides.
+        for direction in [client, client.opposite()] {
+            let index = direction as usize & 1;
+            let from = &pending.sides[index];
             if from.packets == 0 {
                 continue;
             }
-            let direction = Direction::from_bit(index as u8);
             let counts = &mut self.counts[index];
             add_u64(&mut counts.bytes, from.bytes as u64);
             add_u64(
@@ -499,6 +521,7 @@ impl FlowRow {
             self.note_syn(
                 direction,
                 direction as u8 != client as u8,
+                from.seq,
                 from.syn_ns,
                 from.window_scale,
             );
@@ -506,25 +529,24 @@ impl FlowRow {
             side.syns = from.packets;
             side.flags |= from.flags;
             side.note_ttl(from.ttl);
-            side.next_seq = from.seq.wrapping_add(1);
-            side.seen |= seen::ANY | seen::SEQ;
+            side.tos = pending.tos[index];
+            side.next_seq = pending.next_seq(direction);
+            side.seen = side.seen & !seen::HOLE | seen::ANY | seen::SEQ;
+            add_u32(&mut side.retransmits, from.packets as u32 - 1);
             if from.syn_ns < first_ns {
                 first_ns = from.syn_ns;
             }
         }
-        let (syn, answer) = (
-            &pending.sides[client as usize],
-            &pending.sides[1 - client as usize],
-        );
-        self.rtt_server_us = if syn.packets == 1 && answer.packets > 0 {
-            elapsed_us(syn.syn_ns, answer.syn_ns)
+        let index = client as usize & 1;
+        self.rtt_server_us = if pending.is_measured != 0 {
+            elapsed_us(pending.sides[index].syn_ns, pending.sides[1 - index].syn_ns)
         } else {
             0
         };
         self.client = client as u8;
         self.first_ns = first_ns;
-        self.adopted_packets = self.adopted_packets.saturating_add(packets as u16);
-        self.adopted_bytes = self.adopted_bytes.saturating_add(bytes as u32);
+        self.adopted_packets = saturate_u16(self.adopted_packets as u64 + packets);
+        self.adopted_bytes = saturate_u32(self.adopted_bytes as u64 + bytes);
     }
 }
 
@@ -570,7 +592,7 @@ impl Side {
         }
         let occupies = packet.payload_len + (flags & flag::SYN != 0) as u32 + (flags & flag::FIN != 0) as u32;
         if occupies != 0 && flags & flag::RST == 0 {
-            self.note_sequence(packet.tcp_seq, occupies, clock);
+            self.note_sequence(packet.tcp_seq, occupies, flags, clock);
         } else if self.seen & seen::SEQ == 0 && flags & flag::ACK != 0 && flags & flag::RST == 0 {
             self.seen |= seen::SEQ;
             self.next_seq = packet.tcp_seq;
@@ -593,20 +615,28 @@ impl Side {
 
     /// Order of a segment that occupies `len` sequence numbers from `seq`.
     #[inline(always)]
-    fn note_sequence(&mut self, seq: u32, len: u32, clock: &impl Clock) {
+    fn note_sequence(&mut self, seq: u32, len: u32, flags: u8, clock: &impl Clock) {
         let end = seq.wrapping_add(len);
-        if self.seen & seen::SEQ == 0 {
-            self.seen |= seen::SEQ;
+        if self.seen & seen::SEQ == 0 || flags & flag::SYN != 0 && !self.has_sent_syn(seq) {
+            self.seen = self.seen & !seen::HOLE | seen::SEQ;
             self.next_seq = end;
         } else if seq == self.next_seq {
             self.next_seq = end;
         } else {
-            self.note_disorder(seq, end, len, clock);
+            self.note_disorder(seq, end, flags, clock);
         }
     }
 
+    /// Whether a SYN with this number belongs to the connection that is followed: no more has been
+    /// sent since than a SYN may carry itself (RFC 7413). Valid if `seen` has `SEQ`.
     #[inline(always)]
-    fn note_disorder(&mut self, seq: u32, end: u32, len: u32, clock: &impl Clock) {
+    const fn has_sent_syn(&self, seq: u32) -> bool {
+        const SYN_LEN_MAX: u32 = 1500;
+        self.next_seq.wrapping_sub(seq).wrapping_sub(1) < SYN_LEN_MAX
+    }
+
+    #[inline(always)]
+    fn note_disorder(&mut self, seq: u32, end: u32, flags: u8, clock: &impl Clock) {
         let ahead = seq.wrapping_sub(self.next_seq) as i32 > 0;
         if ahead {
             self.hole_from = self.next_seq;
@@ -616,7 +646,8 @@ impl Side {
             self.next_seq = end;
             return;
         }
-        let is_keep_alive = len == 1 && end == self.next_seq;
+        let is_one_byte = seq.wrapping_add(1) == end && flags & (flag::SYN | flag::FIN) == 0;
+        let is_keep_alive = is_one_byte && end == self.next_seq;
         if is_keep_alive {
             return;
         }
@@ -638,12 +669,24 @@ impl Side {
 #[inline(always)]
 const fn elapsed_us(from_ns: u64, to_ns: u64) -> u32 {
     let us = to_ns.saturating_sub(from_ns) / 1000;
-    if us == 0 {
-        1
-    } else if us > u32::MAX as u64 {
+    if us == 0 { 1 } else { saturate_u32(us) }
+}
+
+#[inline(always)]
+const fn saturate_u32(number: u64) -> u32 {
+    if number > u32::MAX as u64 {
         u32::MAX
     } else {
-        us as u32
+        number as u32
+    }
+}
+
+#[inline(always)]
+const fn saturate_u16(number: u64) -> u16 {
+    if number > u16::MAX as u64 {
+        u16::MAX
+    } else {
+        number as u16
     }
 }
 

@@ -2,6 +2,9 @@
 
 use crate::Load;
 
+/// Length of what the view holds, in bytes.
+pub const HEADER_LEN: usize = 8;
+
 /// Types that come in pairs of question and answer with an identifier.
 pub mod kind {
     pub const ECHO_REPLY: u8 = 0;
@@ -12,7 +15,7 @@ pub mod kind {
 
 /// View over type, code, checksum and the four bytes whose meaning depends on the type.
 #[derive(Clone, Copy, Debug)]
-pub struct View([u8; 8]);
+pub struct View([u8; HEADER_LEN]);
 
 impl View {
     /// `None` if the 8 bytes are not there.

@@ -124,7 +124,8 @@ pub(crate) fn find_network(
         vlan,
         vlan_inner: 0,
     };
-    for _ in 0..TAGS_MAX {
+    // One round more than there may be tags: it returns what the last tag led to.
+    for _ in 0..=TAGS_MAX {
         match network.ethertype {
             ethertype::IPV4 | ethertype::IPV6 => return Ok(network),
             ethertype::VLAN | ethertype::QINQ | ethertype::QINQ_OLD => {
@@ -157,7 +158,7 @@ fn enter(load: &(impl Load + ?Sized), link: Link, at: usize) -> Result<(usize, u
         Link::Null | Link::Loop => loopback(load, at),
         Link::Sll => Ok((at + 16, load.be16(at + 14).ok_or(Reject::LinkShort)?)),
         Link::Sll2 => Ok((at + 20, load.be16(at).ok_or(Reject::LinkShort)?)),
-        Link::Ppp => ppp::enter(load, at),
+        Link::Ppp => ppp::enter_hdlc(load, at),
         Link::PppEther => ppp::enter(load, at + 6),
         Link::CiscoHdlc => Ok((at + 4, load.be16(at + 2).ok_or(Reject::LinkShort)?)),
         Link::Ieee80211 => ieee80211::enter(load, at),
@@ -167,7 +168,7 @@ fn enter(load: &(impl Load + ?Sized), link: Link, at: usize) -> Result<(usize, u
         Link::Fddi => llc(load, at + 13),
         Link::FrameRelay => frame_relay(load, at),
         Link::Nflog => nflog(load, at),
-        Link::EthernetMpacket => ethernet(load, at + 8),
+        Link::EthernetMpacket => mpacket(load, at),
     }
 }
 
@@ -176,6 +177,16 @@ fn ethernet(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16), Reje
     match load.be16(at + 12) {
         Some(ethertype) => Ok((at + ETHERNET_LEN, ethertype)),
         None => Err(Reject::LinkShort),
+    }
+}
+
+/// Seven bytes 0x55 and a delimiter that says whether a frame begins here (802.3br, 99.3): an
+/// express frame or the first fragment of a preemptable one. Later fragments have a shorter
+/// preamble, so that their fragment count, whose codes are the same, stands in the delimiter's place.
+fn mpacket(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16), Reject> {
+    match load.bytes::<8>(at).ok_or(Reject::LinkShort)? {
+        [.., 0x55, 0xd5 | 0xe6 | 0x4c | 0x7f | 0xb3] => ethernet(load, at + 8),
+        _ => Err(Reject::NotIp),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::link::{Network, find_network};
 use crate::tcp::Options;
 use crate::tunnel::{self, Inner};
-use crate::{Addr, Link, Load, ethertype, icmp, ip_proto, ipv4, ipv6, tcp};
+use crate::{Addr, Link, Load, ethertype, icmp, ip_proto, ipv4, ipv6, tcp, udp};
 
 /// What a walk over one frame's headers found: the outermost IP header and what it carries.
 ///
@@ -57,9 +57,19 @@ pub struct Packet {
 
 const _: () = assert!(size_of::<Packet>() == 96);
 
+impl Packet {
+    /// Whether the IP packet, by its own length, reaches `len` bytes beyond `at`. What follows its
+    /// end in a frame is padding, never a header.
+    #[inline(always)]
+    const fn holds(&self, at: usize, len: usize) -> bool {
+        at + len <= self.l3_end as usize
+    }
+}
+
 /// Peculiarities of a packet that still has addresses.
 pub mod note {
-    /// The transport header is not wholly there; ports are given if their bytes are.
+    /// The transport header is not wholly in the capture or in the IP packet; ports are given if
+    /// their bytes are.
     pub const L4_SHORT: u16 = 1;
     /// The transport header contradicts itself (TCP data offset, UDP length).
     pub const L4_BAD: u16 = 2;
@@ -183,7 +193,8 @@ pub fn parse(load: &(impl Load + ?Sized), start: Start) -> Result<Packet, Reject
 /// Walks the packet inside `outer`, if it is a tunnel's; `None` if it is not.
 #[inline(always)]
 pub fn parse_inner(load: &(impl Load + ?Sized), outer: &Packet) -> Option<Result<(Packet, usize), Reject>> {
-    if outer.notes & (note::FRAGMENT_LATER | note::L4_SHORT | note::EXTENSIONS_BAD) != 0 {
+    const UNREADABLE: u16 = note::FRAGMENT_LATER | note::L4_SHORT | note::L4_BAD | note::EXTENSIONS_BAD;
+    if outer.notes & UNREADABLE != 0 {
         return None;
     }
     let inner = find_inner(load, outer)?;
@@ -304,6 +315,9 @@ fn fragment(packet: &mut Packet, id: u32, offset: u16, more: bool) {
     }
 }
 
+/// Every extension header is at least this long, in bytes.
+const EXTENSION_LEN_MIN: usize = 8;
+
 /// Follows the chain while its headers are on the allow-list; returns where the transport header
 /// begins and leaves its number in `packet.protocol`.
 #[inline(always)]
@@ -312,7 +326,8 @@ fn walk_extensions(load: &(impl Load + ?Sized), packet: &mut Packet, mut at: usi
         if ipv6::extension_len(packet.protocol, 0).is_none() {
             return at;
         }
-        let Some([next, len_field]) = load.bytes::<2>(at) else {
+        let fits = at + EXTENSION_LEN_MIN <= packet.l3_end as usize;
+        let Some([next, len_field]) = load.bytes::<2>(at).filter(|_| fits) else {
             packet.notes |= note::EXTENSIONS_BAD;
             return at;
         };
@@ -352,7 +367,8 @@ fn transport(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
     }
     match packet.protocol {
         ip_proto::TCP => tcp(load, packet, at),
-        ip_proto::UDP | ip_proto::UDP_LITE => ports(load, packet, at, 8),
+        ip_proto::UDP => udp(load, packet, at),
+        ip_proto::UDP_LITE => ports(load, packet, at, 8),
         ip_proto::SCTP | ip_proto::DCCP => ports(load, packet, at, 12),
         ip_proto::ICMP | ip_proto::ICMPV6 => icmp(load, packet, at),
         _ => {}
@@ -361,7 +377,7 @@ fn transport(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
 
 #[inline(always)]
 fn tcp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
-    let Some(header) = tcp::View::load(load, at) else {
+    let Some(header) = tcp::View::load(load, at).filter(|_| packet.holds(at, tcp::HEADER_LEN)) else {
         return ports(load, packet, at, tcp::HEADER_LEN);
     };
     packet.src_port = header.src_port();
@@ -371,7 +387,7 @@ fn tcp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
     packet.tcp_flags = header.flags();
     packet.tcp_window = header.window();
     let header_len = header.header_len();
-    if header_len < tcp::HEADER_LEN || at + header_len > packet.l3_end as usize {
+    if header_len < tcp::HEADER_LEN || !packet.holds(at, header_len) {
         packet.notes |= note::L4_BAD;
         return;
     }
@@ -386,16 +402,37 @@ fn tcp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
     }
 }
 
-/// The two ports that begin the header of UDP, UDP-Lite, SCTP and DCCP (and a cut TCP header).
+#[inline(always)]
+fn udp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
+    let Some(header) = udp::View::load(load, at).filter(|_| packet.holds(at, udp::HEADER_LEN)) else {
+        return ports(load, packet, at, udp::HEADER_LEN);
+    };
+    packet.src_port = header.src_port();
+    packet.dst_port = header.dst_port();
+    set_payload(packet, at + udp::HEADER_LEN);
+    let len = header.len() as u32;
+    let is_first_fragment = packet.notes & note::FRAGMENT_FIRST != 0;
+    if len == 0 || is_first_fragment {
+        // A jumbogram, or a length that counts the fragments to come.
+        return;
+    }
+    if len < udp::HEADER_LEN as u32 || !packet.holds(at, len as usize) {
+        packet.notes |= note::L4_BAD;
+    } else {
+        packet.payload_len = len - udp::HEADER_LEN as u32;
+    }
+}
+
+/// The two ports that begin the header of UDP-Lite, SCTP and DCCP (and a cut TCP or UDP header).
 #[inline(always)]
 fn ports(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize, header_len: usize) {
-    let Some(b) = load.bytes::<4>(at) else {
+    let Some(b) = load.bytes::<4>(at).filter(|_| packet.holds(at, 4)) else {
         packet.notes |= note::L4_SHORT;
         return;
     };
     packet.src_port = u16::from_be_bytes([b[0], b[1]]);
     packet.dst_port = u16::from_be_bytes([b[2], b[3]]);
-    if load.byte(at + header_len - 1).is_none() {
+    if load.byte(at + header_len - 1).is_none() || !packet.holds(at, header_len) {
         packet.notes |= note::L4_SHORT;
         return;
     }
@@ -404,7 +441,7 @@ fn ports(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize, header_len
 
 #[inline(always)]
 fn icmp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
-    let Some(header) = icmp::View::load(load, at) else {
+    let Some(header) = icmp::View::load(load, at).filter(|_| packet.holds(at, icmp::HEADER_LEN)) else {
         packet.notes |= note::L4_SHORT;
         return;
     };
@@ -414,7 +451,7 @@ fn icmp(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
         packet.src_port = header.identifier();
         packet.dst_port = header.identifier();
     }
-    set_payload(packet, at + 8);
+    set_payload(packet, at + icmp::HEADER_LEN);
 }
 
 #[inline(always)]

@@ -2,6 +2,16 @@
 
 use crate::{Load, Reject, ethertype};
 
+/// A serial line: PPP, or Cisco's HDLC, whose first byte (0x0f unicast, 0x8f broadcast) no PPP
+/// frame has (RFC 1547, 4.3.1).
+#[inline(always)]
+pub(crate) fn enter_hdlc(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u16), Reject> {
+    match load.byte(at) {
+        Some(0x0f | 0x8f) => Ok((at + 4, load.be16(at + 2).ok_or(Reject::LinkShort)?)),
+        _ => enter(load, at),
+    }
+}
+
 /// Reads the optional address and control bytes and the protocol, which may be compressed to one
 /// byte, and translates it to an EtherType.
 #[inline(always)]

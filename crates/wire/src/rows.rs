@@ -8,7 +8,7 @@ use crate::{Addr, Direction, FlowKey, Packet, Size, tcp};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingSide {
-    /// Time of the last SYN or SYN-ACK.
+    /// Time of the first SYN or SYN-ACK.
     pub syn_ns: u64,
     pub bytes: u32,
     pub seq: u32,
@@ -32,7 +32,12 @@ pub struct Pending {
     pub sides: [PendingSide; 2],
     /// [`Direction`] of the SYN.
     pub client: u8,
-    pub padding: [u8; 7],
+    /// 1 if the first SYN-ACK came after one SYN only, so that the time between is a round trip.
+    pub is_measured: u8,
+    /// TOS or traffic class of each side's last packet.
+    pub tos: [u8; 2],
+    /// Payload of each side's SYN (RFC 7413), the longest, in bytes.
+    pub payload_lens: [u16; 2],
 }
 
 const _: () = assert!(size_of::<Pending>() == 64);
@@ -45,8 +50,8 @@ pub enum Step {
 }
 
 impl Pending {
-    /// Notes a SYN or SYN-ACK of the flow whose hash is `tag`. A SYN takes the cell, whoever held
-    /// it; a SYN-ACK only joins its own SYN. Returns whether it was noted.
+    /// Notes a SYN or SYN-ACK of the flow whose hash is `tag` (not 0). A SYN takes the cell, whoever
+    /// held it; a SYN-ACK only joins the SYN it acknowledges. Returns whether it was noted.
     #[inline(always)]
     pub fn note(
         &mut self,
@@ -67,16 +72,37 @@ impl Pending {
                 ..Self::default()
             };
         }
-        let side = &mut self.sides[direction as usize & 1];
+        let index = direction as usize & 1;
+        if matches!(step, Step::SynAck) && !self.is_acknowledged(direction.opposite(), packet.tcp_ack) {
+            return false;
+        }
+        let side = &self.sides[index];
         let is_other_connection = side.packets != 0 && side.seq != packet.tcp_seq;
         if is_other_connection {
-            *side = PendingSide::default();
-            if matches!(step, Step::Syn) {
-                self.sides[1 - (direction as usize & 1)] = PendingSide::default();
+            match step {
+                Step::Syn => {
+                    *self = Self {
+                        tag,
+                        client: direction as u8,
+                        ..Self::default()
+                    };
+                }
+                Step::SynAck => {
+                    self.sides[index] = PendingSide::default();
+                    self.payload_lens[index] = 0;
+                }
             }
         }
-        let side = &mut self.sides[direction as usize & 1];
-        side.syn_ns = now_ns;
+        let is_first_answer = matches!(step, Step::SynAck) && self.sides[index].packets == 0;
+        if is_first_answer && self.sides[1 - index].packets == 1 {
+            self.is_measured = 1;
+        }
+        self.tos[index] = packet.tos;
+        self.payload_lens[index] = self.payload_lens[index].max(packet.payload_len as u16);
+        let side = &mut self.sides[index];
+        if side.packets == 0 {
+            side.syn_ns = now_ns;
+        }
         side.bytes = side.bytes.wrapping_add(size.bytes);
         side.seq = packet.tcp_seq;
         side.packets = side.packets.saturating_add(1);
@@ -97,15 +123,32 @@ impl Pending {
         }
         let index = direction as usize & 1;
         let (own, other) = (&self.sides[index], &self.sides[1 - index]);
-        let continues_own = own.packets != 0 && packet.tcp_seq == own.seq.wrapping_add(1);
+        // Data in a SYN counts only if the other side took it, so both numbers are right.
+        let continues_own = self.is_acknowledged(direction, packet.tcp_seq);
         let acknowledges = packet.tcp_flags & tcp::flag::ACK != 0
-            && other.packets != 0
-            && packet.tcp_ack == other.seq.wrapping_add(1);
+            && self.is_acknowledged(direction.opposite(), packet.tcp_ack);
         if own.packets != 0 && other.packets != 0 {
             continues_own && (acknowledges || packet.payload_len != 0)
         } else {
             continues_own || acknowledges
         }
+    }
+
+    /// The sequence number after everything this side has sent.
+    #[inline(always)]
+    pub(crate) const fn next_seq(&self, direction: Direction) -> u32 {
+        let index = direction as usize & 1;
+        self.sides[index]
+            .seq
+            .wrapping_add(1)
+            .wrapping_add(self.payload_lens[index] as u32)
+    }
+
+    /// Whether `ack` acknowledges this side's SYN, with the data in it or without.
+    #[inline(always)]
+    const fn is_acknowledged(&self, direction: Direction, ack: u32) -> bool {
+        let side = &self.sides[direction as usize & 1];
+        side.packets != 0 && (ack == side.seq.wrapping_add(1) || ack == self.next_seq(direction))
     }
 }
 

@@ -138,13 +138,13 @@ impl Options {
                 at += 1;
                 continue;
             }
-            let len = match load.byte(at + 1) {
-                Some(len) if len >= 2 && at + len as usize <= end => len as usize,
-                _ => {
-                    options.seen |= seen::MALFORMED;
-                    break;
-                }
-            };
+            // A short capture ends the list without a judgement.
+            let Some(len) = load.byte(at + 1) else { break };
+            let len = len as usize;
+            if len < 2 || at + len > end {
+                options.seen |= seen::MALFORMED;
+                break;
+            }
             options.take(load, at, kind, len);
             at += len;
         }
