@@ -231,9 +231,7 @@ impl fmt::Display for Test {
             },
             Matcher::Flags(items) => match items.as_slice() {
                 [flags] => write!(f, " {is} {}", FlagsText(*flags)),
-                items => fmt_list(f, within, items, |f, flags| {
-                    write!(f, "{}", FlagsText(*flags))
-                }),
+                items => fmt_list(f, within, items, |f, flags| write!(f, "{}", FlagsText(*flags))),
             },
             Matcher::FlagsContain(flags) => write!(f, " contains {}", FlagsText(*flags)),
             Matcher::AddressIn(ranges) => match ranges.pairs() {
@@ -247,9 +245,7 @@ impl fmt::Display for Test {
                 [mac] => write!(f, " {is} {}", MacText(*mac)),
                 items => fmt_list(f, within, items, |f, mac| write!(f, "{}", MacText(*mac))),
             },
-            Matcher::Text {
-                relation, items, ..
-            } => {
+            Matcher::Text { relation, items, .. } => {
                 let word = match relation {
                     Relation::Is if items.len() == 1 => is,
                     Relation::Is => within,
@@ -261,9 +257,7 @@ impl fmt::Display for Test {
                 let glob = *relation == Relation::Matches;
                 match items.as_slice() {
                     [text] => write!(f, " {word} {}", Quoted { text, glob }),
-                    items => fmt_list(f, word, items, |f, text| {
-                        write!(f, "{}", Quoted { text, glob })
-                    }),
+                    items => fmt_list(f, word, items, |f, text| write!(f, "{}", Quoted { text, glob })),
                 }
             }
         }
@@ -385,8 +379,7 @@ struct Quoted<'a> {
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare =
-            |c: char| c.is_ascii() && is_word_char(c) && (self.glob || !matches!(c, '*' | '?'));
+        let bare = |c: char| c.is_ascii() && is_word_char(c) && (self.glob || !matches!(c, '*' | '?'));
         let keyword = ["and", "or", "not"]
             .iter()
             .any(|word| self.text.eq_ignore_ascii_case(word));

@@ -44,11 +44,9 @@ pub(super) fn matcher(
                 _ => Matcher::NumberIn(Ranges::new(each(values, |literal| rules.range(literal))?)),
             }
         }
-        FieldType::Address if is_membership => {
-            Matcher::AddressIn(Ranges::new(each(values, |literal| {
-                value::address_range(info, literal)
-            })?))
-        }
+        FieldType::Address if is_membership => Matcher::AddressIn(Ranges::new(each(values, |literal| {
+            value::address_range(info, literal)
+        })?)),
         FieldType::Address => return no_operator("is an address, and is not compared this way"),
         FieldType::Mac if is_membership => {
             Matcher::Mac(distinct(each(values, |literal| value::mac(info, literal))?))
@@ -79,12 +77,7 @@ pub(super) fn matcher(
                 _ => Relation::Is,
             };
             let items = each(values, |literal| {
-                check_text(
-                    info,
-                    relation,
-                    literal,
-                    if only_known { known } else { &[] },
-                )?;
+                check_text(info, relation, literal, if only_known { known } else { &[] })?;
                 Ok(literal.text.clone())
             })?;
             Matcher::Text {
@@ -108,8 +101,7 @@ fn check_text(
         return Ok(());
     }
     let text = literal.text.as_str();
-    let wrong =
-        |message: String, hint: String| Err(FilterError::new(literal.span.clone(), message, hint));
+    let wrong = |message: String, hint: String| Err(FilterError::new(literal.span.clone(), message, hint));
     if !known.is_empty() && !known.iter().any(|word| word.eq_ignore_ascii_case(text)) {
         let near = nearest(text, known.iter().copied());
         return wrong(
@@ -133,10 +125,7 @@ fn check_text(
             ),
         );
     }
-    let is_country = matches!(
-        info.field,
-        Field::Country | Field::SrcCountry | Field::DstCountry
-    );
+    let is_country = matches!(info.field, Field::Country | Field::SrcCountry | Field::DstCountry);
     if is_country && !(text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic())) {
         return wrong(
             format!(

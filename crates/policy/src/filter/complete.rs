@@ -89,9 +89,7 @@ fn step(state: State, token: &Token, open: &mut usize) -> Option<State> {
             None => shorthand(name).map(|_| State::Joint)?,
         },
         (State::Operator(info), _) if word == Some(Keyword::Not) => State::NotIn(info),
-        (State::Operator(info), kind) if operator(kind).is_some() => {
-            State::Value(info, operator(kind)?)
-        }
+        (State::Operator(info), kind) if operator(kind).is_some() => State::Value(info, operator(kind)?),
         (State::NotIn(info), kind) if operator(kind) == Some(Operator::In) => {
             State::Value(info, Operator::NotIn)
         }
@@ -99,9 +97,7 @@ fn step(state: State, token: &Token, open: &mut usize) -> Option<State> {
             *open = open.checked_sub(1)?;
             State::Joint
         }
-        (State::Operator(_) | State::Joint, _)
-            if matches!(word, Some(Keyword::And | Keyword::Or)) =>
-        {
+        (State::Operator(_) | State::Joint, _) if matches!(word, Some(Keyword::And | Keyword::Or)) => {
             State::Field
         }
         (State::Value(info, _), TokenKind::OpenBrace) => State::Item(info),
@@ -120,9 +116,7 @@ fn choices(state: State, partial: &str, open: usize) -> Vec<(&'static str, &'sta
             let field = |info: &'static FieldInfo| {
                 // An alias is offered only to those who began to write it.
                 let canonical = info.name.starts_with(partial);
-                let name = info
-                    .names()
-                    .find(|name| canonical || name.starts_with(partial));
+                let name = info.names().find(|name| canonical || name.starts_with(partial));
                 name.map(|name| (name, info.doc))
             };
             fields()
@@ -179,9 +173,7 @@ fn operator_doc(operator: &str) -> &'static str {
 /// Values that the table knows for a field.
 fn values(info: &'static FieldInfo) -> Vec<(&'static str, &'static str)> {
     match info.field_type {
-        FieldType::Number { names, .. } => {
-            names.iter().map(|(name, _)| (*name, info.doc)).collect()
-        }
+        FieldType::Number { names, .. } => names.iter().map(|(name, _)| (*name, info.doc)).collect(),
         FieldType::Text { known, .. } => known.iter().map(|name| (*name, info.doc)).collect(),
         FieldType::Bool => vec![("true", info.doc), ("false", info.doc)],
         FieldType::TcpFlags => ["S", "SA", "A", "FA", "R", "RA"]

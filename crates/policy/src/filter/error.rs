@@ -43,19 +43,11 @@ impl FilterError {
         let start = floor_boundary(source, self.span.start);
         let end = floor_boundary(source, self.span.end.max(start));
         let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = source[start..]
-            .find('\n')
-            .map_or(source.len(), |at| start + at);
+        let line_end = source[start..].find('\n').map_or(source.len(), |at| start + at);
 
-        let line: Vec<char> = source[line_start..line_end]
-            .chars()
-            .map(printable)
-            .collect();
+        let line: Vec<char> = source[line_start..line_end].chars().map(printable).collect();
         let column = source[line_start..start].chars().count();
-        let marked = source[start..end.min(line_end).max(start)]
-            .chars()
-            .count()
-            .max(1);
+        let marked = source[start..end.min(line_end).max(start)].chars().count().max(1);
 
         // Keep the place in view: cut in front when it lies beyond the width.
         let from = if column + marked.min(20) > RENDER_WIDTH_MAX {
@@ -117,10 +109,7 @@ pub(super) fn shown(word: &str) -> String {
 }
 
 /// The candidate nearest to `word` by edit distance, when it is near enough to be a slip of the hand.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word
         .chars()
         .take(SHOWN_WORD_MAX)

@@ -148,12 +148,8 @@ impl Matcher {
                 Order::Greater => number > *limit,
                 Order::GreaterOrEqual => number >= *limit,
             },
-            (Self::AddressIn(ranges), Value::Addr(address)) => {
-                ranges.contains(address.to_canonical())
-            }
-            (Self::Flags(items), Value::Int(flags)) => {
-                items.iter().any(|item| u64::from(*item) == flags)
-            }
+            (Self::AddressIn(ranges), Value::Addr(address)) => ranges.contains(address.to_canonical()),
+            (Self::Flags(items), Value::Int(flags)) => items.iter().any(|item| u64::from(*item) == flags),
             (Self::FlagsContain(wanted), Value::Int(flags)) => {
                 flags & u64::from(*wanted) == u64::from(*wanted)
             }
@@ -166,9 +162,7 @@ impl Matcher {
                     ignore_case,
                 },
                 Value::Str(text),
-            ) => items
-                .iter()
-                .any(|item| relation.holds(text, item, *ignore_case)),
+            ) => items.iter().any(|item| relation.holds(text, item, *ignore_case)),
             (Self::Present, Value::Str(text)) => !text.is_empty(),
             (Self::Present, _) => true,
             _ => return None,

@@ -151,11 +151,7 @@ fn unicode_escape(chars: &mut impl Iterator<Item = (usize, char)>) -> Option<cha
     for n_digits in 0..=6 {
         let c = chars.next()?.1;
         if c == '}' {
-            return if n_digits == 0 {
-                None
-            } else {
-                char::from_u32(code)
-            };
+            return if n_digits == 0 { None } else { char::from_u32(code) };
         }
         code = code.checked_mul(16)?.checked_add(c.to_digit(16)?)?;
     }

@@ -299,10 +299,7 @@ impl Parser {
         } else if let Some(near) = nearest(name, names) {
             format!("did you mean `{near}`?")
         } else if name.len() >= 2 && family().next().is_some() {
-            format!(
-                "did you mean one of {}?",
-                family().collect::<Vec<_>>().join(", ")
-            )
+            format!("did you mean one of {}?", family().collect::<Vec<_>>().join(", "))
         } else {
             "fields are src, dst, sport, dport, proto, app, comm, country and more".to_owned()
         };
@@ -316,8 +313,7 @@ impl Parser {
     /// A field without operator.
     fn bare(&mut self, info: &FieldInfo) -> Result<Expr, FilterError> {
         let token = self.peek();
-        let ends = matches!(token.kind, TokenKind::End | TokenKind::Close)
-            || keyword(&token.kind).is_some();
+        let ends = matches!(token.kind, TokenKind::End | TokenKind::Close) || keyword(&token.kind).is_some();
         if !ends {
             let operators = info.operators().join(" ");
             let hint = match &token.kind {
@@ -337,9 +333,7 @@ impl Parser {
         }
         let matcher = match info.field_type {
             FieldType::Bool => Matcher::Bool(true),
-            FieldType::Number { unit, .. } if unit != Unit::None => {
-                Matcher::Number(Order::Greater, 0)
-            }
+            FieldType::Number { unit, .. } if unit != Unit::None => Matcher::Number(Order::Greater, 0),
             _ => Matcher::Present,
         };
         Ok(Expr::Test(Test {
@@ -352,11 +346,7 @@ impl Parser {
     // === Values ===
 
     /// One value, or the items of a list in braces.
-    fn values(
-        &mut self,
-        operator: Operator,
-        operator_span: &Span,
-    ) -> Result<Vec<Literal>, FilterError> {
+    fn values(&mut self, operator: Operator, operator_span: &Span) -> Result<Vec<Literal>, FilterError> {
         let open = self.peek().span.clone();
         if !self.take(&TokenKind::OpenBrace) {
             return Ok(vec![self.literal()?]);
@@ -434,10 +424,7 @@ fn expected_field(token: &Token) -> FilterError {
             "expected a field, not text",
             "a test begins with a field, as `app == \"tls\"`",
         ),
-        _ => (
-            "expected a test",
-            "a test begins with a field, as `dport == 443`",
-        ),
+        _ => ("expected a test", "a test begins with a field, as `dport == 443`"),
     };
     FilterError::new(token.span.clone(), message, hint)
 }

@@ -91,6 +91,7 @@ const TCP_STATES: &[&str] = &[
     "last_ack",
     "close_wait",
     "closing",
+    "listen",
     "closed",
 ];
 

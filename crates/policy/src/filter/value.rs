@@ -22,12 +22,7 @@ impl Literal {
     /// The field does not take this at all.
     pub(super) fn wrong_type(&self, info: &FieldInfo) -> FilterError {
         self.wrong(
-            format!(
-                "{} takes {}, not {}",
-                info.name,
-                info.takes(),
-                shown(&self.text)
-            ),
+            format!("{} takes {}, not {}", info.name, info.takes(), shown(&self.text)),
             format!("for example `{}`", info.example),
         )
     }
@@ -65,10 +60,7 @@ impl NumberRules<'_> {
         if !first.starts_with(|c: char| c.is_ascii_digit()) && self.by_name(first).is_none() {
             return self.number(literal).map(|number| (number, number));
         }
-        ordered(
-            literal,
-            (self.parse(literal, first)?, self.parse(literal, last)?),
-        )
+        ordered(literal, (self.parse(literal, first)?, self.parse(literal, last)?))
     }
 
     fn by_name(&self, text: &str) -> Option<u64> {
@@ -137,12 +129,7 @@ impl NumberRules<'_> {
     }
 
     /// What a number with this suffix is multiplied with and divided by.
-    fn scale(
-        &self,
-        literal: &Literal,
-        text: &str,
-        suffix: &str,
-    ) -> Result<(u128, u128), FilterError> {
+    fn scale(&self, literal: &Literal, text: &str, suffix: &str) -> Result<(u128, u128), FilterError> {
         if suffix.is_empty() {
             return Ok((1, 1));
         }
@@ -175,11 +162,7 @@ impl NumberRules<'_> {
                 Unit::Microseconds | Unit::Milliseconds => "ns, us, ms, s, m, h and d are known",
             };
             literal.wrong(
-                format!(
-                    "{} has a unit that {} does not take",
-                    shown(text),
-                    self.info.name
-                ),
+                format!("{} has a unit that {} does not take", shown(text), self.info.name),
                 hint,
             )
         })
@@ -271,10 +254,7 @@ fn ordered<T: PartialOrd>(literal: &Literal, (first, last): (T, T)) -> Result<(T
 // === Addresses ===
 
 /// An address, a network `10.0.0.0/8` or a range `10.0.0.1-10.0.0.9`, as first and last address.
-pub(super) fn address_range(
-    info: &FieldInfo,
-    literal: &Literal,
-) -> Result<(IpAddr, IpAddr), FilterError> {
+pub(super) fn address_range(info: &FieldInfo, literal: &Literal) -> Result<(IpAddr, IpAddr), FilterError> {
     let text = literal.text.as_str();
     if let Some((address, prefix)) = text.split_once('/') {
         return network(info, literal, address, prefix);
@@ -318,19 +298,25 @@ fn network(
         (128, "IPv6")
     };
     let all_digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = prefix.parse::<u32>().ok().filter(|bits| all_digits && *bits <= bits_max).ok_or_else(|| {
-        literal.wrong(
-            format!("the prefix length of an {family} network is a number from 0 to {bits_max}, not {}", shown(prefix)),
-            format!("`{parsed}/{bits_max}` is the address alone; a smaller number is a larger network"),
-        )
-    })?;
+    let bits = prefix
+        .parse::<u32>()
+        .ok()
+        .filter(|bits| all_digits && *bits <= bits_max)
+        .ok_or_else(|| {
+            literal.wrong(
+                format!(
+                    "the prefix length of an {family} network is a number from 0 to {bits_max}, not {}",
+                    shown(prefix)
+                ),
+                format!("`{parsed}/{bits_max}` is the address alone; a smaller number is a larger network"),
+            )
+        })?;
     let range = match parsed {
         IpAddr::V4(v4) => v4_network(v4, bits),
         // An IPv4-mapped network of 96 bits or more lies wholly within IPv4.
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() && bits >= 96 => v4_network(
-            v6.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
-            bits - 96,
-        ),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() && bits >= 96 => {
+            v4_network(v6.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED), bits - 96)
+        }
         IpAddr::V6(v6) => {
             let host = u128::MAX.checked_shr(bits).unwrap_or(0);
             let first = v6.to_bits() & !host;
@@ -363,12 +349,11 @@ fn not_an_address(info: &FieldInfo, literal: &Literal) -> FilterError {
         .count();
     if numbers == address.split('.').count() && numbers < 4 {
         let zeros = ".0".repeat(4 - numbers);
-        error.hint = format!(
-            "write all four numbers, as `{address}{zeros}/{}`",
-            numbers * 8
-        );
+        error.hint = format!("write all four numbers, as `{address}{zeros}/{}`", numbers * 8);
     } else if text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains(':') {
-        error.hint = "names are not looked up: write the address, or test `tls.sni`, `http.host` or `dns.query`".into();
+        error.hint =
+            "names are not looked up: write the address, or test `tls.sni`, `http.host` or `dns.query`"
+                .into();
     }
     error
 }

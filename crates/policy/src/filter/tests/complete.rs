@@ -23,11 +23,7 @@ fn completions() {
     check("no", 0, "not");
     check("rt", 0, "rtt");
     check("flags.s", 0, "flags.syn");
-    check(
-        "dport == 443 and sr",
-        17,
-        "src src.port src.mac src.country",
-    );
+    check("dport == 443 and sr", 17, "src src.port src.mac src.country");
     check("not (vl", 5, "vlan");
     check("(tcp ", 5, "and or )");
     check("dport ", 6, "== != < <= > >= in not in and or");

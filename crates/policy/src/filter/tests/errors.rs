@@ -3,11 +3,7 @@ use super::*;
 
 fn check_error(source: &str, expected: &str) {
     let error = Filter::parse(source).expect_err(source);
-    assert_eq!(
-        error.render(source),
-        expected.trim_matches('\n'),
-        "{source}"
-    );
+    assert_eq!(error.render(source), expected.trim_matches('\n'), "{source}");
     assert!(!error.hint.is_empty() && !error.message.ends_with('.'));
 }
 
@@ -126,12 +122,7 @@ fn each_mistake_has_its_message() {
             "unknown field `tls.snii`",
             "did you mean `tls.sni`?",
         ),
-        (
-            "http == a",
-            "http",
-            "unknown field `http`",
-            "write `app == http`",
-        ),
+        ("http == a", "http", "unknown field `http`", "write `app == http`"),
         (
             "icmp.kind == 3",
             "icmp.kind",
@@ -459,13 +450,13 @@ fn each_mistake_has_its_message() {
         (
             "tcp.state == open",
             "open",
-            "tcp.state takes one of none, syn_sent, syn_recv, established, fin_wait1, fin_wait2, time_wait, last_ack, close_wait, closing, closed, not `open`",
+            "tcp.state takes one of none, syn_sent, syn_recv, established, fin_wait1, fin_wait2, time_wait, last_ack, close_wait, closing, listen, closed, not `open`",
             "for example `tcp.state == established`",
         ),
         (
             "tcp.state == establish",
             "establish",
-            "tcp.state takes one of none, syn_sent, syn_recv, established, fin_wait1, fin_wait2, time_wait, last_ack, close_wait, closing, closed, not `establish`",
+            "tcp.state takes one of none, syn_sent, syn_recv, established, fin_wait1, fin_wait2, time_wait, last_ack, close_wait, closing, listen, closed, not `establish`",
             "did you mean `established`?",
         ),
         (
@@ -493,10 +484,7 @@ fn length_and_nesting_are_bounded() {
         let nested = |n: usize| format!("{}tcp{}", open.repeat(n), close.repeat(n));
         filter(&nested(NESTING_MAX / per_level));
         let error = Filter::parse(&nested(NESTING_MAX / per_level + 1)).expect_err("too deep");
-        assert_eq!(
-            error.message,
-            "more than 64 parentheses and `not` are nested"
-        );
+        assert_eq!(error.message, "more than 64 parentheses and `not` are nested");
     }
     let error = Filter::parse(&"(".repeat(LENGTH_MAX)).expect_err("too deep");
     assert_eq!(error.span, NESTING_MAX + 1..NESTING_MAX + 2);

@@ -4,8 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::{
-    Expr, FieldInfo, FieldType, Matcher, NESTING_MAX, Order, Relation, Source, Test, complete,
-    fields,
+    Expr, FieldInfo, FieldType, Matcher, NESTING_MAX, Order, Relation, Source, Test, complete, fields,
 };
 use super::*;
 
@@ -61,12 +60,11 @@ fn listed(value: impl Strategy<Value = String>) -> impl Strategy<Value = String>
 
 /// A valid test of one field.
 fn test_of(info: &'static FieldInfo) -> BoxedStrategy<String> {
-    let join =
-        |name: &'static str, operators: &'static [&'static str], value: BoxedStrategy<String>| {
-            (select(operators), value)
-                .prop_map(move |(operator, value)| format!("{name} {operator} {value}"))
-                .boxed()
-        };
+    let join = |name: &'static str, operators: &'static [&'static str], value: BoxedStrategy<String>| {
+        (select(operators), value)
+            .prop_map(move |(operator, value)| format!("{name} {operator} {value}"))
+            .boxed()
+    };
     let within = &["in", "not in"];
     let same = &["==", "!="];
     let owned = |pool: &'static [&'static str]| select(pool).prop_map(str::to_owned).boxed();
@@ -74,8 +72,7 @@ fn test_of(info: &'static FieldInfo) -> BoxedStrategy<String> {
     let valued = match info.field_type {
         FieldType::Address => {
             let one = owned(ADDRESSES);
-            let network =
-                (owned(ADDRESSES), 0..=32_u32).prop_map(|(a, bits)| format!("{a}/{bits}"));
+            let network = (owned(ADDRESSES), 0..=32_u32).prop_map(|(a, bits)| format!("{a}/{bits}"));
             let range = (0..4_usize, 0..4_usize).prop_filter_map("mixed", |(a, b)| {
                 let (a, b) = (ADDRESSES[a.min(b)], ADDRESSES[a.max(b)]);
                 Some(format!("{a}-{b}"))
@@ -91,8 +88,7 @@ fn test_of(info: &'static FieldInfo) -> BoxedStrategy<String> {
         FieldType::Number { max, .. } => {
             let number = select(NUMBERS).prop_map(move |n| n.min(max));
             let one = number.clone().prop_map(|n| n.to_string()).boxed();
-            let range =
-                (number.clone(), number).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b)));
+            let range = (number.clone(), number).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b)));
             let any = prop_oneof![one.clone(), range].boxed();
             prop_oneof![
                 join(name, &["==", "!=", "<", "<=", ">", ">="], one),
@@ -245,13 +241,10 @@ fn naive_matches(test: &Test, value: Value<'_>) -> bool {
                 Order::GreaterOrEqual => ordering.is_ge(),
             }
         }
-        (Matcher::NumberIn(ranges), Value::Int(value)) => ranges
-            .pairs()
-            .iter()
-            .any(|(a, b)| (*a..=*b).contains(&value)),
-        (Matcher::Flags(items), Value::Int(value)) => {
-            items.iter().any(|flags| u64::from(*flags) == value)
+        (Matcher::NumberIn(ranges), Value::Int(value)) => {
+            ranges.pairs().iter().any(|(a, b)| (*a..=*b).contains(&value))
         }
+        (Matcher::Flags(items), Value::Int(value)) => items.iter().any(|flags| u64::from(*flags) == value),
         (Matcher::FlagsContain(flags), Value::Int(value)) => {
             (0..8).all(|bit| flags >> bit & 1 == 0 || value >> bit & 1 == 1)
         }
@@ -284,16 +277,13 @@ fn naive_matches(test: &Test, value: Value<'_>) -> bool {
                 }
             };
             let value = fold(value);
-            items
-                .iter()
-                .map(|item| fold(item))
-                .any(|item| match relation {
-                    Relation::Is => value == item,
-                    Relation::Contains => value.contains(&item),
-                    Relation::StartsWith => value.starts_with(&item),
-                    Relation::EndsWith => value.ends_with(&item),
-                    Relation::Matches => naive_glob(&value, &item),
-                })
+            items.iter().map(|item| fold(item)).any(|item| match relation {
+                Relation::Is => value == item,
+                Relation::Contains => value.contains(&item),
+                Relation::StartsWith => value.starts_with(&item),
+                Relation::EndsWith => value.ends_with(&item),
+                Relation::Matches => naive_glob(&value, &item),
+            })
         }
         _ => false,
     }
@@ -323,19 +313,12 @@ fn survives(source: &str) {
         Ok(parsed) => {
             let canonical = parsed.to_string();
             if canonical.len() <= super::super::LENGTH_MAX {
-                assert_eq!(
-                    filter(&canonical),
-                    parsed,
-                    "{source} is shown as {canonical}"
-                );
+                assert_eq!(filter(&canonical), parsed, "{source} is shown as {canonical}");
             }
             parsed.eval(&Known(vec![]));
         }
         Err(error) => {
-            assert!(
-                source.get(error.span.clone()).is_some(),
-                "{source}: {error:?}"
-            );
+            assert!(source.get(error.span.clone()).is_some(), "{source}: {error:?}");
             assert!(!error.hint.is_empty() && !error.message.is_empty());
             assert_eq!(
                 error.render(source).lines().count(),
