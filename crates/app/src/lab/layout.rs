@@ -47,6 +47,14 @@ pub(crate) enum Host {
 }
 
 impl Host {
+    /// Every host with an interface of its own, the server first.
+    pub(crate) fn observed(clients: u8) -> Vec<Host> {
+        let mut hosts = vec![Host::Server];
+        hosts.extend((1..=clients).map(Host::Client));
+        hosts.push(Host::Attacker);
+        hosts
+    }
+
     /// Last part of both addresses, read as decimal in IPv4 and as hexadecimal digits in IPv6.
     fn number(self) -> u8 {
         match self {
@@ -133,9 +141,7 @@ impl FromStr for LabName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = (1..=16).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if fits {
             Ok(LabName(text.to_owned()))
         } else {

@@ -163,13 +163,12 @@ pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
         LabArgs::List { format } => list(format),
         LabArgs::Run(args) => run_scenarios(&args),
         LabArgs::Status { which, format } => status(&which.lab(), format),
-        LabArgs::Exec {
-            which,
-            host,
-            command,
-        } => exec(&which.lab(), host, &command),
+        LabArgs::Exec { which, host, command } => exec(&which.lab(), host, &command),
         LabArgs::Down { which } => down(&which.lab()),
-        LabArgs::Serve { socket } => serve::serve(&socket).map(|()| ExitCode::SUCCESS),
+        LabArgs::Serve { socket } => {
+            name_process(c"lab-serve");
+            serve::serve(&socket).map(|()| ExitCode::SUCCESS)
+        }
         LabArgs::Client {
             scenario,
             host,
@@ -185,6 +184,12 @@ impl Which {
     }
 }
 
+/// What /proc/PID/comm says, so that flows show the lab's programs apart from the weir that observes.
+fn name_process(name: &std::ffi::CStr) {
+    // Only a name: without it, the program works as well.
+    let _ = nix::sys::prctl::set_name(name);
+}
+
 /// A sentence for the reader, on standard error.
 fn say(text: &str) {
     // When nobody can read it, nothing is lost.
@@ -194,10 +199,7 @@ fn say(text: &str) {
 /// Data, on standard output.
 fn put(text: &str) -> Result<()> {
     let mut output = io::stdout().lock();
-    match output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-    {
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         // The reader has seen enough (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
@@ -216,9 +218,7 @@ fn up(lab: &Lab, options: UpOptions) -> Result<ExitCode> {
             put(&show::network(lab, &state))?;
             Ok(ExitCode::SUCCESS)
         }
-        Up::Already(state)
-            if state.clients == options.clients && state.offload == options.offload =>
-        {
+        Up::Already(state) if state.clients == options.clients && state.offload == options.offload => {
             say(&format!("{} is already up.", lab.title()));
             put(&show::network(lab, &state))?;
             Ok(ExitCode::SUCCESS)
@@ -339,9 +339,13 @@ fn status(lab: &Lab, format: Format) -> Result<ExitCode> {
     let namespaces = network::present_namespaces(lab);
     let Some(state) = network::running(lab) else {
         match format {
-            Format::Json => put_json(
-                &serde_json::json!({"lab": lab.title(), "up": false, "leftovers": namespaces}),
-            )?,
+            Format::Json => {
+                put_json(&serde_json::json!({
+                    "lab": lab.title(),
+                    "up": false,
+                    "leftovers": namespaces,
+                }))?;
+            }
             Format::Table if namespaces.is_empty() => say(&format!(
                 "{} is not up: `weir lab up{}` makes it.",
                 lab.title(),
@@ -356,12 +360,9 @@ fn status(lab: &Lab, format: Format) -> Result<ExitCode> {
         }
         return Ok(ExitCode::FAILURE);
     };
-    let counters = run::read_counters(lab, &show::hosts(&state))?;
-    let identities: Vec<_> = namespaces
-        .iter()
-        .filter_map(|name| namespace::identity(name))
-        .collect();
-    let others = state::inhabitants(&identities).others;
+    let counters = run::read_counters(lab, &Host::observed(state.clients))?;
+    let state::Inhabitants { ours, others } = network::inhabitants(lab);
+    let programs: Vec<i32> = ours.iter().map(|process| process.pid).collect();
     match format {
         Format::Json => {
             let hosts: Vec<_> = counters
@@ -382,16 +383,14 @@ fn status(lab: &Lab, format: Format) -> Result<ExitCode> {
                 "up": true,
                 "offload": state.offload,
                 "hosts": hosts,
-                "processes": state.processes,
+                "programs": programs,
                 "other_processes": others,
             }))?;
         }
         Format::Table => {
             say(&format!("{} is up.", lab.title()));
             put(&show::status(&counters))?;
-            for process in &state.processes {
-                put(&format!("  {}: process {}\n", process.role, process.pid))?;
-            }
+            put(&format!("  programs of the lab: {}\n", numbers(&programs)))?;
             if !others.is_empty() {
                 put(&format!("  other processes inside: {}\n", numbers(&others)))?;
             }
@@ -410,8 +409,12 @@ fn exec(lab: &Lab, host: Host, command: &[String]) -> Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command given: expected one after the host");
     };
-    let error =
-        namespace::become_inside(&lab.namespace(host), Command::new(program).args(arguments))?;
+    // This very program, also where it is not in the PATH.
+    let path = match program.as_str() {
+        "weir" => std::env::current_exe().context("cannot find this program")?,
+        other => PathBuf::from(other),
+    };
+    let error = namespace::become_inside(&lab.namespace(host), Command::new(path).args(arguments))?;
     Err(error).with_context(|| format!("cannot run `{program}` on {host}"))
 }
 
@@ -436,12 +439,8 @@ fn down(lab: &Lab) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_client(
-    scenario: Scenario,
-    host: Host,
-    pace: PaceArgs,
-    path: Option<PathBuf>,
-) -> Result<ExitCode> {
+fn run_client(scenario: Scenario, host: Host, pace: PaceArgs, path: Option<PathBuf>) -> Result<ExitCode> {
+    name_process(c"lab-client");
     let report = client::run(Task {
         scenario,
         host,
@@ -454,8 +453,7 @@ fn run_client(
     match path {
         Some(path) => {
             let text = serde_json::to_vec(&report).context("cannot encode the report")?;
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
         None => put_json(&report)?,
     }

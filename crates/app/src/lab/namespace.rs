@@ -35,10 +35,7 @@ pub(crate) fn identity(namespace: &str) -> Option<(u64, u64)> {
 }
 
 /// Runs `work` on a fresh thread inside the namespace; the caller's own thread never moves.
-pub(crate) fn inside<T: Send>(
-    namespace: &str,
-    work: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
+pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let file = open(namespace)?;
     std::thread::scope(|scope| {
         let entered = scope.spawn(move || {
@@ -62,11 +59,7 @@ pub(crate) enum Lifetime {
 }
 
 /// Makes `command` start inside the namespace.
-pub(crate) fn start_inside(
-    command: &mut Command,
-    namespace: &str,
-    lifetime: Lifetime,
-) -> Result<()> {
+pub(crate) fn start_inside(command: &mut Command, namespace: &str, lifetime: Lifetime) -> Result<()> {
     let file = open(namespace)?;
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec the closure makes system calls on values made before the fork; it
@@ -129,8 +122,7 @@ impl InterfaceCounters {
 
 /// Counters of `interface` in the namespace.
 pub(crate) fn counters(namespace: &str, interface: &str) -> Result<InterfaceCounters> {
-    inside(namespace, || own_counters(interface))
-        .with_context(|| format!("in namespace `{namespace}`"))
+    inside(namespace, || own_counters(interface)).with_context(|| format!("in namespace `{namespace}`"))
 }
 
 /// Counters of `interface` in the calling thread's namespace.
@@ -205,8 +197,7 @@ pub(crate) fn set_offload(interface: &str, offload: Offload, on: bool) -> Result
     };
     // SAFETY: `request` and the `value` it points to outlive the call and have the layout
     // SIOCETHTOOL expects for these commands.
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
     if result < 0 {
         return Err(std::io::Error::last_os_error())
             .with_context(|| format!("cannot switch {offload:?} of `{interface}`"));

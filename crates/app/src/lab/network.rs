@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::layout::{BRIDGE, HOST_INTERFACE, Host, Lab};
 use super::namespace::{self, Lifetime, NETNS_DIRECTORY, Offload};
-use super::state::{self, Lock, ProcessId, State};
+use super::state::{self, Inhabitants, Lock, ProcessId, State};
 
 /// How a lab is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +58,8 @@ pub(crate) fn running(lab: &Lab) -> Option<State> {
     complete.then_some(state)
 }
 
-fn hosts(clients: u8) -> Vec<Host> {
-    let mut hosts = vec![Host::Server, Host::Attacker];
-    hosts.extend((1..=clients).map(Host::Client));
-    hosts
-}
-
 fn make(lab: &Lab, options: UpOptions) -> Result<State> {
-    let hosts = hosts(options.clients);
+    let hosts = Host::observed(options.clients);
     let net = lab.namespace(Host::Net);
     let mut namespaces = vec![net.clone()];
     namespaces.extend(hosts.iter().map(|host| lab.namespace(*host)));
@@ -80,6 +76,12 @@ fn make(lab: &Lab, options: UpOptions) -> Result<State> {
     for name in &state.namespaces {
         writeln!(script, "netns add {name}")?;
     }
+    ip(None, &script)?;
+    // Before there are interfaces, which take the defaults as they are when they are made.
+    for name in &state.namespaces {
+        namespace::inside(name, quiet_defaults)?;
+    }
+    script.clear();
     for host in &hosts {
         let name = lab.namespace(*host);
         let port = bridge_port(*host);
@@ -90,9 +92,6 @@ fn make(lab: &Lab, options: UpOptions) -> Result<State> {
         )?;
     }
     ip(None, &script)?;
-    for name in &state.namespaces {
-        namespace::inside(name, quiet_defaults)?;
-    }
     ip(Some(&net), &net_script(&hosts)?)?;
     for host in &hosts {
         ip(Some(&lab.namespace(*host)), &host_script(*host)?)?;
@@ -102,7 +101,22 @@ fn make(lab: &Lab, options: UpOptions) -> Result<State> {
     let server = start_servers(lab)?;
     state.processes.push(server);
     state.save(lab)?;
+    wait_for_silence(lab, &hosts)?;
     Ok(state)
+}
+
+/// Waits until every host has reported its multicast memberships, which IPv6 does twice by default
+/// (RFC 3810 section 9.14): those frames are to come before anybody counts.
+fn wait_for_silence(lab: &Lab, hosts: &[Host]) -> Result<()> {
+    const REPORTS: u64 = 2;
+    let deadline = Instant::now() + Duration::from_millis(500);
+    for host in hosts {
+        let name = lab.namespace(*host);
+        while namespace::counters(&name, HOST_INTERFACE)?.tx_packets < REPORTS && Instant::now() < deadline {
+            sleep(Duration::from_millis(2));
+        }
+    }
+    Ok(())
 }
 
 /// The end of a host's cable at the bridge: `to-server`, `to-client1`, …
@@ -165,6 +179,9 @@ fn quiet_defaults() -> Result<()> {
         ("ipv6/conf/default/accept_dad", "0"),
         ("ipv6/conf/all/forwarding", "0"),
         ("ipv4/ip_forward", "0"),
+        // Multicast memberships are told at once instead of within seconds, so that afterwards
+        // nothing but the programs' packets is counted.
+        ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
         // Hosts that share a machine with a strict default would drop spoofed sources unseen.
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),
@@ -178,9 +195,9 @@ fn quiet_defaults() -> Result<()> {
 /// frames that an XDP program on the server sends back (XDP_TX) never arrive.
 fn set_offloads(lab: &Lab, hosts: &[Host], offload: bool) -> Result<()> {
     namespace::inside(&lab.namespace(Host::Net), || {
-        hosts.iter().try_for_each(|host| {
-            namespace::set_offload(&bridge_port(*host), Offload::GenericReceive, true)
-        })
+        hosts
+            .iter()
+            .try_for_each(|host| namespace::set_offload(&bridge_port(*host), Offload::GenericReceive, true))
     })?;
     for host in hosts {
         namespace::inside(&lab.namespace(*host), || {
@@ -250,8 +267,8 @@ fn ip(namespace: Option<&str>, script: &str) -> Result<()> {
 /// Starts `weir lab serve` in the server's namespace and waits until it listens.
 fn start_servers(lab: &Lab) -> Result<ProcessId> {
     let log_path = lab.runtime_file("log");
-    let log = std::fs::File::create(&log_path)
-        .with_context(|| format!("cannot write {}", log_path.display()))?;
+    let log =
+        std::fs::File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command
         .args(["lab", "serve", "--socket"])
@@ -260,11 +277,7 @@ fn start_servers(lab: &Lab) -> Result<ProcessId> {
         .stdout(Stdio::piped())
         .stderr(log)
         .current_dir("/");
-    namespace::start_inside(
-        &mut command,
-        &lab.namespace(Host::Server),
-        Lifetime::Detached,
-    )?;
+    namespace::start_inside(&mut command, &lab.namespace(Host::Server), Lifetime::Detached)?;
     let mut child = command.spawn().context("cannot start the lab's servers")?;
     let mut line = String::new();
     if let Some(output) = child.stdout.take() {
@@ -294,12 +307,17 @@ pub(crate) fn down(lab: &Lab) -> Result<Removed> {
     remove(lab)
 }
 
-fn remove(lab: &Lab) -> Result<Removed> {
-    let namespaces = present_namespaces(lab);
-    let identities: Vec<_> = namespaces
+/// Who lives in the lab's namespaces.
+pub(crate) fn inhabitants(lab: &Lab) -> Inhabitants {
+    let identities: Vec<_> = present_namespaces(lab)
         .iter()
         .filter_map(|name| namespace::identity(name))
         .collect();
+    state::inhabitants(&identities)
+}
+
+fn remove(lab: &Lab) -> Result<Removed> {
+    let namespaces = present_namespaces(lab);
     let recorded = State::load(lab).map(|state| state.processes);
     // First those on record (a `run` would start more), then whoever of ours still lives inside.
     let mut ended = recorded
@@ -308,7 +326,7 @@ fn remove(lab: &Lab) -> Result<Removed> {
         .filter(|process| process.pid != std::process::id() as i32)
         .filter(|process| process.end())
         .count();
-    let inside = state::inhabitants(&identities);
+    let inside = inhabitants(lab);
     ended += inside.ours.iter().filter(|process| process.end()).count();
 
     let mut script = String::new();

@@ -261,10 +261,7 @@ mod tests {
             &mut connections,
             vec![seen(1000, 5), seen(1000, 6), seen(2000, 7)],
         );
-        let joined: Vec<_> = connections
-            .iter()
-            .map(|one| one.server_received_bytes)
-            .collect();
+        let joined: Vec<_> = connections.iter().map(|one| one.server_received_bytes).collect();
         assert_eq!(joined, [Some(5), Some(6), None]);
         assert_eq!(rest.len(), 1);
         assert_eq!(rest[0].client.port(), 2000);

@@ -11,9 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::client::{Families, GRACE};
 use super::layout::{HOST_INTERFACE, Host, Lab};
 use super::namespace::{self, InterfaceCounters, Lifetime};
-use super::report::{
-    HostCounters, Outcome, ProgramReport, RunReport, Seen, ServerReport, Totals, join,
-};
+use super::report::{HostCounters, Outcome, ProgramReport, RunReport, Seen, ServerReport, Totals, join};
 use super::scenario::{Intensity, Origin, Scenario};
 use super::state::{Lock, ProcessId, State};
 
@@ -57,7 +55,7 @@ pub(crate) fn run(
     let _registered = Registered::add(lab)?;
     // Whatever was served before is not part of this run.
     ask_servers(lab)?;
-    let hosts = hosts(clients);
+    let hosts = Host::observed(clients);
     let before = read_counters(lab, &hosts)?;
     let started = SystemTime::now();
     let start = Instant::now();
@@ -123,14 +121,6 @@ pub(crate) fn run(
     })
 }
 
-/// The server first.
-fn hosts(clients: u8) -> Vec<Host> {
-    let mut hosts = vec![Host::Server];
-    hosts.extend((1..=clients).map(Host::Client));
-    hosts.push(Host::Attacker);
-    hosts
-}
-
 pub(crate) fn read_counters(lab: &Lab, hosts: &[Host]) -> Result<Vec<(Host, InterfaceCounters)>> {
     hosts
         .iter()
@@ -167,7 +157,10 @@ struct Registered<'a>(&'a Lab);
 impl<'a> Registered<'a> {
     fn add(lab: &'a Lab) -> Result<Registered<'a>> {
         let own = ProcessId::of(std::process::id() as i32, "run");
-        change_state(lab, |state| state.processes.extend(own))?;
+        change_state(lab, |state| {
+            state.processes.retain(ProcessId::is_alive);
+            state.processes.extend(own);
+        })?;
         Ok(Registered(lab))
     }
 }
@@ -207,8 +200,7 @@ struct Program {
 impl Program {
     fn start(lab: &Lab, scenario: Scenario, host: Host, options: &RunOptions) -> Result<Program> {
         let title = format!("{} on {host}", scenario.name());
-        let mut command =
-            Command::new(std::env::current_exe().context("cannot find this program")?);
+        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command
             .args(["lab", "client", scenario.name()])
             .args(["--host", &host.to_string()])
@@ -224,9 +216,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         namespace::start_inside(&mut command, &lab.namespace(host), Lifetime::WithParent)?;
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {title}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {title}"))?;
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         Ok(Program {
             title,
@@ -248,8 +238,7 @@ impl Program {
             let said = String::from_utf8_lossy(&errors);
             bail!("{} failed ({status}): {}", self.title, said.trim());
         }
-        serde_json::from_slice(&output)
-            .with_context(|| format!("{} gave no readable report", self.title))
+        serde_json::from_slice(&output).with_context(|| format!("{} gave no readable report", self.title))
     }
 }
 

@@ -68,8 +68,8 @@ pub(crate) fn serve(socket: &Path) -> Result<()> {
                 tokio::spawn(answer_datagrams(socket, service, Arc::clone(&record)));
             }
         }
-        let control = UnixListener::bind(socket)
-            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let control =
+            UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         let mut output = io::stdout();
         writeln!(output, "ready")
             .and_then(|()| output.flush())
@@ -88,12 +88,7 @@ fn cannot_listen(protocol: &str, address: IpAddr, port: u16) -> String {
     )
 }
 
-async fn accept(
-    listener: TcpListener,
-    service: Service,
-    record: Arc<Record>,
-    places: Arc<Semaphore>,
-) {
+async fn accept(listener: TcpListener, service: Service, record: Arc<Record>, places: Arc<Semaphore>) {
     for number in 0_u64.. {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -112,13 +107,7 @@ async fn accept(
     }
 }
 
-async fn serve_stream(
-    stream: TcpStream,
-    client: SocketAddr,
-    service: Service,
-    number: u64,
-    record: &Record,
-) {
+async fn serve_stream(stream: TcpStream, client: SocketAddr, service: Service, number: u64, record: &Record) {
     let Ok(server) = stream.local_addr() else {
         return;
     };

@@ -54,17 +54,10 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-pub(crate) fn hosts(state: &State) -> Vec<Host> {
-    let mut hosts = vec![Host::Server];
-    hosts.extend((1..=state.clients).map(Host::Client));
-    hosts.push(Host::Attacker);
-    hosts
-}
-
 /// Hosts and addresses, and what to do next.
 pub(crate) fn network(lab: &Lab, state: &State) -> String {
     let mut rows = vec![row(["host", "IPv4", "IPv6", "namespace"])];
-    for host in hosts(state) {
+    for host in Host::observed(state.clients) {
         rows.push(vec![
             host.to_string(),
             host.ipv4().to_string(),
@@ -77,15 +70,40 @@ pub(crate) fn network(lab: &Lab, state: &State) -> String {
     } else {
         "off (every frame as on the wire)"
     };
+    let weir = invoked_as();
     let option = lab.option();
+    let hints = table_left(&[
+        [
+            format!("{weir} lab exec{option} server weir watch --iface {HOST_INTERFACE}"),
+            "look at the server's interface".to_owned(),
+        ],
+        [
+            format!("{weir} lab run{option} normal"),
+            format!("make traffic ({weir} lab list: every scenario)"),
+        ],
+        [format!("{weir} lab down{option}"), "remove all of it".to_owned()],
+    ]);
     format!(
-        "{}\n  segmentation offload: {offload}\n\n\
-         Next:\n\
-         \x20 weir lab exec{option} server weir watch --iface {HOST_INTERFACE}   look at the server's interface\n\
-         \x20 weir lab run normal{option}   make traffic (`weir lab list`: every scenario)\n\
-         \x20 weir lab down{option}   remove all of it\n",
-        table(&rows).trim_end()
+        "{}  segmentation offload: {offload}\n\nNext:\n{hints}",
+        table(&rows)
     )
+}
+
+/// This program as the reader called it.
+fn invoked_as() -> String {
+    std::env::args()
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "weir".to_owned())
+}
+
+/// Two columns of text.
+fn table_left(rows: &[[String; 2]]) -> String {
+    let width = rows.iter().map(|row| row[0].chars().count()).max();
+    let width = width.unwrap_or(0);
+    rows.iter()
+        .map(|[first, second]| format!("  {first:<width$}  {second}\n"))
+        .collect()
 }
 
 /// Counters of each host since it came up.
@@ -258,12 +276,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_columns_aligned() {
-        for (number, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1234567, "1,234,567"),
-        ] {
+        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1234567, "1,234,567")] {
             assert_eq!(grouped(number), expected);
         }
         let rows = [row(["a", "1"]), row(["long", "22"])];

@@ -75,17 +75,14 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(error).context("cannot lock the lab for a run")
-            }
+            Err(std::fs::TryLockError::Error(error)) => Err(error).context("cannot lock the lab for a run"),
         }
     }
 }
 
 fn lock_file(path: &Path) -> Result<File> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     OpenOptions::new()
         .create(true)

@@ -88,10 +88,7 @@ pub(crate) fn flood(task: &Task, flood: Flood) -> Result<ProgramReport> {
         build(
             frame,
             (Host::Attacker.mac(), Host::Server.mac()),
-            (
-                spoofed_source(family, &mut random),
-                Host::Server.address(family),
-            ),
+            (spoofed_source(family, &mut random), Host::Server.address(family)),
             random.next_u32() as u16,
             flood.payload(&mut random),
         );
@@ -99,7 +96,8 @@ pub(crate) fn flood(task: &Task, flood: Flood) -> Result<ProgramReport> {
     let pace = Pace {
         packets: planned,
         per_second: rate,
-        limit: Duration::from_secs(u64::from(seconds)),
+        // A little slack, so that the planned number gets out although the last batch is due at the end.
+        limit: Duration::from_millis(u64::from(seconds) * 1000 + 500),
     };
     let sent = send_paced(pace, Direction::SendOnly, &mut next, &mut |_| {})?;
     Ok(ProgramReport {
@@ -148,13 +146,7 @@ pub(crate) fn scan(task: &Task, ports: &[u16]) -> Result<RawTraffic> {
     Ok(traffic)
 }
 
-fn raw_traffic(
-    task: &Task,
-    kind: &str,
-    port: Option<u16>,
-    spoofed: bool,
-    sent: Sent,
-) -> RawTraffic {
+fn raw_traffic(task: &Task, kind: &str, port: Option<u16>, spoofed: bool, sent: Sent) -> RawTraffic {
     RawTraffic {
         scenario: task.scenario,
         kind: kind.to_owned(),
@@ -180,8 +172,7 @@ fn spoofed_source(family: Family, random: &mut Random) -> IpAddr {
     match family {
         Family::V4 => loop {
             let address = Ipv4Addr::from_bits(random.next_u32());
-            let special =
-                matches!(address.octets()[0], 0 | 10 | 127 | 224..) || address.is_link_local();
+            let special = matches!(address.octets()[0], 0 | 10 | 127 | 224..) || address.is_link_local();
             if !special {
                 return address.into();
             }
@@ -250,9 +241,7 @@ fn send_paced(
         for frame in &mut frames[..batch] {
             next(frame);
         }
-        let taken = socket
-            .send(&frames[..batch])
-            .context("cannot send frames")?;
+        let taken = socket.send(&frames[..batch]).context("cannot send frames")?;
         sent.packets += taken as u64;
         sent.refused += (batch - taken) as u64;
         sent.bytes += frames[..taken]

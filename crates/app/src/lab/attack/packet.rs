@@ -33,9 +33,7 @@ pub(super) enum Payload {
 }
 
 /// MSS 1460, SACK permitted, timestamps, no-operation, window scale 7.
-const SYN_OPTIONS: [u8; 20] = [
-    2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
-];
+const SYN_OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
 
 /// Writes a whole Ethernet frame into `frame`. Both addresses are of one family.
 pub(super) fn build(
@@ -135,11 +133,7 @@ impl Payload {
                 frame.resize(frame.len() + usize::from(bytes), b'u');
                 6
             }
-            Payload::IcmpEcho {
-                id,
-                sequence,
-                bytes,
-            } => {
+            Payload::IcmpEcho { id, sequence, bytes } => {
                 frame.extend([if ipv6 { 128 } else { 8 }, 0, 0, 0]);
                 frame.extend(id.to_be_bytes());
                 frame.extend(sequence.to_be_bytes());
@@ -160,10 +154,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 /// The Internet checksum (RFC 1071): sums words; an odd last byte is padded with zero.
 fn add(sum: u32, bytes: &[u8]) -> u32 {
     bytes.chunks(2).fold(sum, |sum, pair| {
-        sum + u32::from(u16::from_be_bytes([
-            pair[0],
-            pair.get(1).copied().unwrap_or(0),
-        ]))
+        sum + u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
     })
 }
 
@@ -197,8 +188,7 @@ mod tests {
     use super::*;
 
     fn check(source: &str, target: &str, payload: Payload) {
-        let (source, target): (IpAddr, IpAddr) =
-            (source.parse().expect("ip"), target.parse().expect("ip"));
+        let (source, target): (IpAddr, IpAddr) = (source.parse().expect("ip"), target.parse().expect("ip"));
         let mut frame = Vec::new();
         build(&mut frame, ([1; 6], [2; 6]), (source, target), 7, payload);
         let headers = PacketHeaders::from_ethernet_slice(&frame).expect("a whole frame");
@@ -225,20 +215,14 @@ mod tests {
                 udp.checksum,
                 udp.calc_checksum_ipv6_raw(a.octets(), b.octets(), body),
             ),
-            (TransportHeader::Icmpv4(icmp), ..) => {
-                (icmp.checksum, Ok(icmp.icmp_type.calc_checksum(body)))
-            }
+            (TransportHeader::Icmpv4(icmp), ..) => (icmp.checksum, Ok(icmp.icmp_type.calc_checksum(body))),
             (TransportHeader::Icmpv6(icmp), IpAddr::V6(a), IpAddr::V6(b)) => (
                 icmp.checksum,
                 icmp.icmp_type.calc_checksum(a.octets(), b.octets(), body),
             ),
             other => panic!("unexpected transport {other:?}"),
         };
-        assert_eq!(
-            written,
-            computed.expect("a length that fits"),
-            "{payload:?}"
-        );
+        assert_eq!(written, computed.expect("a length that fits"), "{payload:?}");
     }
 
     #[test]

@@ -67,14 +67,8 @@ impl FrameSocket {
         }
         // SAFETY: the first `frames.len()` headers point to parts, these to frames, and all of them
         // outlive the call; the kernel only reads what they point to.
-        let taken = unsafe {
-            libc::sendmmsg(
-                self.0.as_raw_fd(),
-                messages.as_mut_ptr(),
-                frames.len() as u32,
-                0,
-            )
-        };
+        let taken =
+            unsafe { libc::sendmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), frames.len() as u32, 0) };
         if taken >= 0 {
             return Ok(taken as usize);
         }
@@ -88,14 +82,7 @@ impl FrameSocket {
     /// The next frame that waits, cut to the buffer; `None` when there is none.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         // SAFETY: the kernel writes at most `buffer.len()` bytes into the buffer.
-        let length = unsafe {
-            libc::recv(
-                self.0.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                0,
-            )
-        };
+        let length = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         if length >= 0 {
             return Ok(Some(length as usize));
         }

@@ -31,19 +31,13 @@ pub(super) async fn scan_ports(task: Task) -> Result<ProgramReport> {
     let bare: Vec<u16> = bare.into_iter().map(|(_, port)| port).collect();
     // Raw sending blocks its thread; the connections go on here meanwhile.
     let probing = tokio::task::spawn_blocking(move || attack::scan(&task, &bare));
-    let whole: Vec<_> = whole
-        .into_iter()
-        .map(|(_, port)| port)
-        .enumerate()
-        .collect();
+    let whole: Vec<_> = whole.into_iter().map(|(_, port)| port).enumerate().collect();
     let mut report = spread(task, whole, |(index, port)| {
         Dial::new(task, Service::Probe, port, task.families.nth(index))
             .converse(async |_| Ok((0, Outcome::Complete)))
     })
     .await;
-    report
-        .raw
-        .push(probing.await.context("the SYN scan panicked")??);
+    report.raw.push(probing.await.context("the SYN scan panicked")??);
     Ok(report)
 }
 
@@ -100,12 +94,10 @@ pub(super) async fn hold_connections(task: Task) -> Result<ProgramReport> {
         let mut dial = Dial::new(task, Service::Http, HTTP_PORT, task.families.nth(index / 2));
         async move {
             if index % 2 == 0 {
-                dial.converse(async |stream| drip_head(stream, end).await)
-                    .await
+                dial.converse(async |stream| drip_head(stream, end).await).await
             } else {
                 dial.receive_buffer_bytes = Some(SMALL_WINDOW_BYTES);
-                dial.converse(async |stream| sip_body(stream, end).await)
-                    .await
+                dial.converse(async |stream| sip_body(stream, end).await).await
             }
         }
     })

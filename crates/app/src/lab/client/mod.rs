@@ -85,10 +85,7 @@ impl Families {
 
 impl Task {
     pub(crate) fn random(&self) -> Random {
-        Random::new(
-            self.seed,
-            &format!("{}/{}", self.scenario.name(), self.host),
-        )
+        Random::new(self.seed, &format!("{}/{}", self.scenario.name(), self.host))
     }
 
     pub(crate) fn duration(&self) -> Duration {
@@ -260,9 +257,9 @@ impl Connection {
     fn fail(&mut self, error: &io::Error) {
         self.outcome = match error.kind() {
             io::ErrorKind::ConnectionRefused => Outcome::Refused,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof => Outcome::ClosedByServer,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Outcome::ClosedByServer
+            }
             _ => Outcome::Failed,
         };
         if self.outcome == Outcome::Failed {

@@ -244,8 +244,7 @@ mod tests {
         let first = make(1);
         assert_eq!(first, make(1));
         assert_ne!(first, make(2));
-        let kinds: std::collections::HashSet<_> =
-            first.iter().map(std::mem::discriminant).collect();
+        let kinds: std::collections::HashSet<_> = first.iter().map(std::mem::discriminant).collect();
         assert_eq!(kinds.len(), 7);
     }
 }

@@ -19,8 +19,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
     let mut head = [0; HEAD_BYTES];
     stream.read_exact(&mut head).await?;
-    let (to_receive, to_send) =
-        parse_head(&head).ok_or_else(|| unexpected("the head of a bulk transfer"))?;
+    let (to_receive, to_send) = parse_head(&head).ok_or_else(|| unexpected("the head of a bulk transfer"))?;
     drain(stream, to_receive).await?;
     pour(stream, to_send).await?;
     stream.shutdown().await

@@ -177,9 +177,7 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     questions: &[(u16, &str, Kind)],
 ) -> io::Result<()> {
     for (id, name, kind) in questions {
-        stream
-            .write_all(&framed(&question(*id, name, *kind)))
-            .await?;
+        stream.write_all(&framed(&question(*id, name, *kind))).await?;
         let length = usize::from(stream.read_u16().await?);
         let mut message = vec![0; length];
         stream.read_exact(&mut message).await?;
@@ -205,11 +203,7 @@ mod tests {
     fn questions_are_answered_and_hostile_ones_survived() {
         for (name, kind, expected_end) in [
             ("www.lab.test", Kind::A, &[10, 77, 0, 1][..]),
-            (
-                "WWW.lab.test",
-                Kind::Aaaa,
-                &Host::Server.ipv6().octets()[..],
-            ),
+            ("WWW.lab.test", Kind::Aaaa, &Host::Server.ipv6().octets()[..]),
             ("client1.lab.test", Kind::Txt, b"weir lab 1"),
             ("missing.lab.test", Kind::A, b"\0\x01\0\x01"),
         ] {

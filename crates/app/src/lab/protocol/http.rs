@@ -84,9 +84,7 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
 }
 
 fn html(text: &str) -> Bytes {
-    Bytes::from(format!(
-        "<!doctype html><title>weir lab</title><p>{text}</p>\n"
-    ))
+    Bytes::from(format!("<!doctype html><title>weir lab</title><p>{text}</p>\n"))
 }
 
 /// One request of a client.
@@ -117,10 +115,7 @@ pub(crate) async fn browse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut answered = 0;
     for ask in asks {
         let (request, expected) = request(host, ask)?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status().as_u16();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {

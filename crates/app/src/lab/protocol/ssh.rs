@@ -80,10 +80,7 @@ pub(crate) async fn try_passwords<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(refused)
 }
 
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    random: &mut Random,
-) -> io::Result<()> {
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, random: &mut Random) -> io::Result<()> {
     read_banner(stream).await?;
     stream.write_all(CLIENT_BANNER.as_bytes()).await?;
     stream
@@ -166,8 +163,7 @@ mod tests {
     async fn both_ends_agree() {
         for tries in [false, true] {
             let (mut near, mut far) = tokio::io::duplex(4096);
-            let server =
-                tokio::spawn(async move { serve(&mut far, &mut Random::new(1, "server")).await });
+            let server = tokio::spawn(async move { serve(&mut far, &mut Random::new(1, "server")).await });
             let mut random = Random::new(1, "client");
             if tries {
                 let refused = try_passwords(&mut near, &mut random).await;
@@ -182,11 +178,7 @@ mod tests {
     #[test]
     fn packets_have_the_shape_of_rfc_4253() {
         for body_bytes in 0..40 {
-            let built = packet(
-                SSH_MSG_KEXINIT,
-                &vec![0; body_bytes],
-                &mut Random::new(1, ""),
-            );
+            let built = packet(SSH_MSG_KEXINIT, &vec![0; body_bytes], &mut Random::new(1, ""));
             assert_eq!(built.len() % 8, 0);
             assert!(built[4] >= 4);
         }
