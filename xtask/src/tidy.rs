@@ -68,7 +68,7 @@ fn check_file(file: &SourceFile) -> Vec<String> {
 /// Licence texts, lock files and recorded data are as others made them.
 fn is_ours(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let in_data = ["testdata", "corpus", "goldens", "snapshots"]
+    let in_data = ["testdata", "corpus", "seeds", "goldens", "snapshots"]
         .iter()
         .any(|folder| path.contains(&format!("{folder}/")));
     !name.starts_with("LICENSE") && !name.ends_with(".lock") && !in_data
