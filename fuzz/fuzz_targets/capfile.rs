@@ -46,7 +46,9 @@ fn read(bytes: &[u8], piece_len: usize) -> Outcome {
 fn weigh(packet: &PacketRef<'_>) -> u64 {
     let comment = packet.comment.unwrap_or_default().as_bytes();
     let bytes = packet.data.iter().chain(comment);
-    let sum = bytes.fold(0u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let sum = bytes.fold(0u64, |sum, &byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
     sum ^ packet.ts_ns
         ^ u64::from(packet.orig_len) << 7
         ^ u64::from(packet.interface_id) << 17
