@@ -170,6 +170,17 @@ fn both_ends_of_normal_traffic_agree() {
             assert!(bytes <= packets * 1514, "{host}");
         }
     }
+    // What the clients sent arrived at the server, frame by frame and byte by byte.
+    let host = |name: &str| {
+        let interfaces = report["interfaces"].as_array().expect("interfaces");
+        let found = interfaces.iter().find(|one| one["host"] == name);
+        found.unwrap_or_else(|| panic!("no host {name}")).clone()
+    };
+    for unit in ["packets", "bytes"] {
+        let sent =
+            number(&host("client1"), &format!("tx_{unit}")) + number(&host("client2"), &format!("tx_{unit}"));
+        assert_eq!(number(&host("server"), &format!("rx_{unit}")), sent, "{unit}");
+    }
     assert!(number(&report["totals"], "sent_bytes") > 500_000);
 }
 

@@ -12,13 +12,15 @@
 //! for without a word, so the answers to spoofed sources end there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The interface of every host; on the server it is the one to observe.
 pub(crate) const HOST_INTERFACE: &str = "lab0";
 /// The bridge that joins the hosts.
 pub(crate) const BRIDGE: &str = "lab";
+/// Where labs keep their state: gone after a boot, as the namespaces are.
+const RUNTIME_DIRECTORY: &str = "/run/weir";
 /// Most client hosts a lab can have.
 pub(crate) const CLIENTS_MAX: u8 = 32;
 
@@ -185,18 +187,8 @@ impl Lab {
     pub(crate) fn runtime_file(&self, extension: &str) -> PathBuf {
         let stem = self.title();
         let stem = stem.strip_prefix("weir-").unwrap_or(&stem);
-        runtime_directory().join(format!("{stem}.{extension}"))
+        Path::new(RUNTIME_DIRECTORY).join(format!("{stem}.{extension}"))
     }
-}
-
-/// /run/weir for root; without root the session's own runtime directory, where `status` can still look.
-fn runtime_directory() -> PathBuf {
-    if nix::unistd::geteuid().is_root() {
-        return PathBuf::from("/run/weir");
-    }
-    std::env::var_os("XDG_RUNTIME_DIR")
-        .map_or_else(|| PathBuf::from("/run"), PathBuf::from)
-        .join("weir")
 }
 
 #[cfg(test)]

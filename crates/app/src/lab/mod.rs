@@ -43,7 +43,7 @@ pub(crate) enum LabArgs {
         /// Number of client hosts
         #[arg(long, default_value_t = CLIENTS_DEFAULT, value_parser = clap::value_parser!(u8).range(1..=i64::from(CLIENTS_MAX)))]
         clients: u8,
-        /// Turn segmentation, merging and checksum offload off, so that every frame is as on a wire
+        /// Turn segmentation, merging and checksum offload off: every frame as on a wire, exact counts
         #[arg(long)]
         no_offload: bool,
     },

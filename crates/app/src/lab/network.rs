@@ -30,9 +30,7 @@ pub(crate) enum Up {
 
 /// Makes the lab unless it is up. What a failed or crashed earlier attempt left is removed first.
 pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("the lab makes network namespaces, which needs root: run it with sudo");
-    }
+    require_root()?;
     let _lock = Lock::change(lab)?;
     if let Some(state) = running(lab) {
         return Ok(Up::Already(state));
@@ -44,6 +42,13 @@ pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
         let _ = remove(lab);
     }
     made.map(Up::Made)
+}
+
+fn require_root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the lab makes and removes network namespaces, which needs root: run it with sudo");
+    }
+    Ok(())
 }
 
 /// The state of a lab that is complete: every namespace is there and the servers run.
@@ -191,41 +196,30 @@ fn quiet_defaults() -> Result<()> {
     Ok(())
 }
 
-/// Receive merging stays on at the bridge's side in any case: it turns on NAPI there, without which
-/// frames that an XDP program on the server sends back (XDP_TX) never arrive.
+/// With offload, receive merging is on at both ends of every cable: it turns on NAPI there, without
+/// which frames that an XDP program on the server sends back (XDP_TX) never arrive. Without offload
+/// everything is off at both ends, so that each frame crosses, and is counted, as it is on a wire: with
+/// NAPI at one end, veth counts some frames without their Ethernet header.
 fn set_offloads(lab: &Lab, hosts: &[Host], offload: bool) -> Result<()> {
+    let set = |interface: &str| {
+        if offload {
+            return namespace::set_offload(interface, Offload::GenericReceive, true);
+        }
+        [
+            Offload::TcpSegmentation,
+            Offload::GenericSegmentation,
+            Offload::GenericReceive,
+            Offload::TransmitChecksum,
+        ]
+        .into_iter()
+        .try_for_each(|each| namespace::set_offload(interface, each, false))
+    };
     namespace::inside(&lab.namespace(Host::Net), || {
-        hosts
-            .iter()
-            .try_for_each(|host| namespace::set_offload(&bridge_port(*host), Offload::GenericReceive, true))
+        hosts.iter().try_for_each(|host| set(&bridge_port(*host)))
     })?;
-    for host in hosts {
-        namespace::inside(&lab.namespace(*host), || {
-            if offload {
-                return namespace::set_offload(HOST_INTERFACE, Offload::GenericReceive, true);
-            }
-            for each in [
-                Offload::TcpSegmentation,
-                Offload::GenericSegmentation,
-                Offload::GenericReceive,
-                Offload::TransmitChecksum,
-            ] {
-                namespace::set_offload(HOST_INTERFACE, each, false)?;
-            }
-            Ok(())
-        })?;
-    }
-    if offload {
-        return Ok(());
-    }
-    // Towards the hosts, too, frames leave the bridge as they are on a wire.
-    namespace::inside(&lab.namespace(Host::Net), || {
-        hosts.iter().try_for_each(|host| {
-            let port = bridge_port(*host);
-            namespace::set_offload(&port, Offload::TcpSegmentation, false)?;
-            namespace::set_offload(&port, Offload::GenericSegmentation, false)
-        })
-    })
+    hosts
+        .iter()
+        .try_for_each(|host| namespace::inside(&lab.namespace(*host), || set(HOST_INTERFACE)))
 }
 
 /// Runs `ip -batch` on a script, in a namespace or in the caller's.
@@ -303,6 +297,7 @@ pub(crate) struct Removed {
 
 /// Takes the lab down, whatever is left of it.
 pub(crate) fn down(lab: &Lab) -> Result<Removed> {
+    require_root()?;
     let _lock = Lock::change(lab)?;
     remove(lab)
 }
