@@ -17,19 +17,13 @@ pub trait Load {
     /// The byte at `at`.
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
-        match self.bytes::<1>(at) {
-            Some([byte]) => Some(byte),
-            None => None,
-        }
+        self.bytes::<1>(at).map(|[byte]| byte)
     }
 
     /// The 16-bit big-endian number at `at`.
     #[inline(always)]
     fn be16(&self, at: usize) -> Option<u16> {
-        match self.bytes::<2>(at) {
-            Some(bytes) => Some(u16::from_be_bytes(bytes)),
-            None => None,
-        }
+        self.bytes::<2>(at).map(u16::from_be_bytes)
     }
 }
 
