@@ -1,0 +1,405 @@
+//! The one record of a flow, made of a [`FlowKey`] and a [`FlowRow`]: by the flow table of a
+//! capture, or by the kernel. Written as EVE by [`crate::eve`], as plain JSON by [`crate::json`],
+//! asked by filters through [`crate::facts`].
+
+mod orient;
+mod state;
+
+use std::net::IpAddr;
+
+use wire::flow::{Counts, Owner as OwnerRow, Side, row_flag, seen};
+use wire::tcp::{NO_WINDOW_SCALE, flag};
+use wire::{FlowKey, FlowRow, ip_proto, link, tunnel};
+
+pub use state::{FlowState, TcpState};
+
+use crate::community_id::{Tuple, community_id};
+use crate::table::EndReason;
+
+/// What a row does not know about its flow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// Name of the interface the key's index stands for.
+    pub interface: Option<&'a str>,
+    /// Why the flow is over; `None` while it lives.
+    pub reason: Option<EndReason>,
+    /// Added to the row's times, gives nanoseconds since 1970. 0 for rows of a capture.
+    pub epoch_offset_ns: i64,
+    /// Path of the control group the row's owner names by number.
+    pub cgroup: Option<&'a str>,
+    /// Container that control group belongs to.
+    pub container: Option<&'a str>,
+}
+
+/// Everything known of one flow, seen from the side that opened it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowRecord {
+    /// Names the flow, also in events that come before its end. Below 2^53, so that JavaScript
+    /// reads it right; the same whenever the same key and first packet are seen.
+    pub id: u64,
+    /// First and last packet, in nanoseconds since 1970.
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// The side that opened the flow, and the side that was asked.
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    /// 0 where the protocol has none.
+    pub src_port: u16,
+    pub dst_port: u16,
+    /// Number of the protocol above IP.
+    pub protocol: u8,
+    pub interface: Option<String>,
+    /// Outer and inner 802.1Q identifier.
+    pub vlans: [Option<u16>; 2],
+    pub tunnel: Option<Tunnel>,
+    /// What the opener sent, and what it got.
+    pub to_server: Traffic,
+    pub to_client: Traffic,
+    pub tcp: Option<TcpHealth>,
+    pub icmp: Option<Icmp>,
+    pub state: FlowState,
+    pub reason: Option<EndReason>,
+    /// Owner of the local socket.
+    pub owner: Option<Owner>,
+    /// Some packets were IP fragments.
+    pub has_fragments: bool,
+    /// It was joined in the middle: earlier packets, if any, are not counted here.
+    pub is_partial: bool,
+    /// Packets that were first accounted as attempts, and their bytes; they are in the counts.
+    pub adopted_packets: u32,
+    pub adopted_bytes: u64,
+}
+
+/// What carried the packets of an inner flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// As filters write it: `vxlan`, `gre`, …
+    pub kind: &'static str,
+    /// VNI or GRE key; 0 if there is none.
+    pub id: u32,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub packets: u64,
+    /// Frame lengths on the wire.
+    pub bytes: u64,
+    /// Packets by frame size: see [`wire::flow::SIZE_CLASSES`].
+    pub sizes: [u64; 7],
+    /// Smallest and largest TTL or hop limit.
+    pub ttl: Option<(u8, u8)>,
+    /// Type of service or traffic class of the last packet.
+    pub tos: u8,
+}
+
+/// How a TCP connection fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpHealth {
+    pub state: TcpState,
+    pub to_server: TcpSide,
+    pub to_client: TcpSide,
+    /// SYN to SYN-ACK: from the point of capture to the server and back, in µs.
+    pub rtt_server_us: Option<u32>,
+    /// SYN-ACK to ACK: from the point of capture to the client and back, in µs.
+    pub rtt_client_us: Option<u32>,
+}
+
+/// What one side of a TCP connection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpSide {
+    /// Union of the flags sent.
+    pub flags: u8,
+    pub retransmits: u32,
+    pub out_of_order: u32,
+    /// Times it closed its window.
+    pub zero_windows: u32,
+    pub resets: u16,
+    /// Smallest window offered, in bytes (scaled if the scale was seen), SYN and RST left out.
+    pub window_min: Option<u32>,
+}
+
+/// The first message of each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type and code.
+    pub request: (u8, u8),
+    pub response: Option<(u8, u8)>,
+}
+
+/// Owner of a local socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// 0 if unknown.
+    pub pid: u32,
+    pub uid: u32,
+    /// Name of the thread.
+    pub comm: String,
+    pub cgroup_id: u64,
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+}
+
+impl FlowRecord {
+    /// Makes the record of a row, offline and live.
+    #[must_use]
+    pub fn from_row(key: &FlowKey, row: &FlowRow, context: &Context<'_>) -> Self {
+        let client = orient::client(key, row);
+        let ((src, src_port), (dst, dst_port)) = (key.source(client), key.source(client.opposite()));
+        let has_ports = !matches!(key.protocol, ip_proto::ICMP | ip_proto::ICMPV6);
+        let (sent, got) = (client as usize, client.opposite() as usize);
+        let tcp = (key.protocol == ip_proto::TCP).then(|| TcpHealth::of(row, sent, got));
+        Self {
+            id: flow_id(key, row.first_ns),
+            start_ns: row.first_ns.saturating_add_signed(context.epoch_offset_ns),
+            end_ns: row.last_ns.saturating_add_signed(context.epoch_offset_ns),
+            src: src.to_ip(key.family),
+            dst: dst.to_ip(key.family),
+            src_port: if has_ports { src_port } else { 0 },
+            dst_port: if has_ports { dst_port } else { 0 },
+            protocol: key.protocol,
+            interface: context.interface.map(str::to_owned),
+            vlans: [link::vlan_id(key.vlan), link::vlan_id(key.vlan_inner)],
+            tunnel: tunnel::kind_name(key.tunnel).map(|kind| Tunnel {
+                kind,
+                id: key.tunnel_id,
+            }),
+            to_server: Traffic::of(&row.counts[sent], &row.sides[sent]),
+            to_client: Traffic::of(&row.counts[got], &row.sides[got]),
+            icmp: (!has_ports).then(|| Icmp::of(&row.sides[sent], &row.sides[got])),
+            state: FlowState::of(row, tcp.map(|tcp| tcp.state)),
+            tcp,
+            reason: context.reason,
+            owner: Owner::of(&row.owner, context),
+            has_fragments: row.flags & row_flag::FRAGMENTS != 0,
+            is_partial: row.flags & row_flag::PARTIAL != 0,
+            adopted_packets: row.adopted_packets.into(),
+            adopted_bytes: row.adopted_bytes.into(),
+        }
+    }
+
+    /// Packets of both directions.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.to_server.packets + self.to_client.packets
+    }
+
+    /// Frame bytes of both directions.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.to_server.bytes + self.to_client.bytes
+    }
+
+    /// Time between the first and the last packet, in nanoseconds.
+    #[must_use]
+    pub fn duration_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// 4 or 6.
+    #[must_use]
+    pub fn family(&self) -> u8 {
+        if self.src.is_ipv4() { 4 } else { 6 }
+    }
+
+    /// Whether the protocol has ports, so that `src_port` and `dst_port` mean something.
+    #[must_use]
+    pub fn has_ports(&self) -> bool {
+        matches!(
+            self.protocol,
+            ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP | ip_proto::DCCP | ip_proto::UDP_LITE
+        )
+    }
+
+    /// The identifier other tools give this flow, see [`crate::community_id`].
+    #[must_use]
+    pub fn community_id(&self, seed: u16) -> String {
+        let (src_port, dst_port) = match self.icmp {
+            Some(Icmp {
+                request: (kind, code),
+                ..
+            }) => (kind.into(), code.into()),
+            None => (self.src_port, self.dst_port),
+        };
+        let tuple = Tuple {
+            src: self.src,
+            dst: self.dst,
+            protocol: self.protocol,
+            src_port,
+            dst_port,
+        };
+        community_id(&tuple, seed)
+    }
+}
+
+impl Traffic {
+    fn of(counts: &Counts, side: &Side) -> Self {
+        Self {
+            packets: counts.packets(),
+            bytes: counts.bytes,
+            sizes: counts.sizes,
+            ttl: (side.seen & seen::ANY != 0).then_some((side.ttl_min, side.ttl_max)),
+            tos: side.tos,
+        }
+    }
+}
+
+impl TcpHealth {
+    fn of(row: &FlowRow, sent: usize, got: usize) -> Self {
+        let (client, server) = (&row.sides[sent], &row.sides[got]);
+        let is_scaled = client.window_scale != NO_WINDOW_SCALE && server.window_scale != NO_WINDOW_SCALE;
+        let measured = |us: u32| (us != 0).then_some(us);
+        Self {
+            state: TcpState::of(client, server),
+            to_server: TcpSide::of(client, is_scaled),
+            to_client: TcpSide::of(server, is_scaled),
+            rtt_server_us: measured(row.rtt_server_us),
+            rtt_client_us: measured(row.rtt_client_us),
+        }
+    }
+
+    /// Union of the flags of both sides.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.to_server.flags | self.to_client.flags
+    }
+
+    /// The round trip between client and server, in µs: both halves together, or the one that was
+    /// measured.
+    #[must_use]
+    pub fn rtt_us(&self) -> Option<u32> {
+        match (self.rtt_client_us, self.rtt_server_us) {
+            (Some(client), Some(server)) => Some(client.saturating_add(server)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Segments sent again by either side.
+    #[must_use]
+    pub fn retransmits(&self) -> u64 {
+        u64::from(self.to_server.retransmits) + u64::from(self.to_client.retransmits)
+    }
+
+    /// Segments of either side that came after later ones.
+    #[must_use]
+    pub fn out_of_order(&self) -> u64 {
+        u64::from(self.to_server.out_of_order) + u64::from(self.to_client.out_of_order)
+    }
+
+    /// Times either side closed its window.
+    #[must_use]
+    pub fn zero_windows(&self) -> u64 {
+        u64::from(self.to_server.zero_windows) + u64::from(self.to_client.zero_windows)
+    }
+
+    /// Resets of either side.
+    #[must_use]
+    pub fn resets(&self) -> u64 {
+        u64::from(self.to_server.resets) + u64::from(self.to_client.resets)
+    }
+
+    /// Smallest window offered by either side, in bytes.
+    #[must_use]
+    pub fn window_min(&self) -> Option<u32> {
+        match (self.to_server.window_min, self.to_client.window_min) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl TcpSide {
+    fn of(side: &Side, is_scaled: bool) -> Self {
+        let shift = if is_scaled { side.window_scale & 15 } else { 0 };
+        let has_window = side.seen & seen::WINDOW != 0;
+        Self {
+            flags: side.flags,
+            retransmits: side.retransmits,
+            out_of_order: side.out_of_order,
+            zero_windows: side.zero_windows,
+            resets: side.resets,
+            window_min: has_window.then(|| u32::from(side.window_min) << shift),
+        }
+    }
+
+    /// Whether this side sent a segment with this flag of [`wire::tcp::flag`].
+    #[must_use]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+impl Icmp {
+    fn of(client: &Side, server: &Side) -> Self {
+        let first = |side: &Side| (side.icmp_type, side.icmp_code);
+        Self {
+            request: first(client),
+            response: (server.seen & seen::ANY != 0).then(|| first(server)),
+        }
+    }
+}
+
+impl Owner {
+    fn of(row: &OwnerRow, context: &Context<'_>) -> Option<Self> {
+        if row.pid == 0 && row.cgroup_id == 0 && row.cookie == 0 {
+            return None;
+        }
+        let comm_len = row.comm.iter().position(|&byte| byte == 0);
+        let comm = &row.comm[..comm_len.unwrap_or(row.comm.len())];
+        Some(Self {
+            pid: row.pid,
+            uid: row.uid,
+            comm: String::from_utf8_lossy(comm).into_owned(),
+            cgroup_id: row.cgroup_id,
+            cgroup: context.cgroup.map(str::to_owned),
+            container: context.container.map(str::to_owned),
+        })
+    }
+}
+
+/// The letters of TCP flags, as tcpdump and the filter language write them: `SA`, `FPA`.
+#[must_use]
+pub fn tcp_flag_letters(flags: u8) -> String {
+    const LETTERS: [(u8, char); 8] = [
+        (flag::FIN, 'F'),
+        (flag::SYN, 'S'),
+        (flag::RST, 'R'),
+        (flag::PSH, 'P'),
+        (flag::ACK, 'A'),
+        (flag::URG, 'U'),
+        (flag::ECE, 'E'),
+        (flag::CWR, 'C'),
+    ];
+    LETTERS
+        .iter()
+        .filter(|(bit, _)| flags & bit != 0)
+        .map(|&(_, letter)| letter)
+        .collect()
+}
+
+/// Bits of a [`FlowRecord::id`].
+const ID_BITS: u32 = 53;
+
+/// Any fixed words will do here: an identifier is no secret. Digits of π.
+const ID_KEYS: wire::flow::HashKeys = wire::flow::HashKeys([
+    0x243f_6a88,
+    0x85a3_08d3,
+    0x1319_8a2e,
+    0x0370_7344,
+    0xa409_3822,
+    0x299f_31d0,
+    0x082e_fa98,
+    0xec4e_6c89,
+    0x4528_21e6,
+    0x38d0_1377,
+    0xbe54_66cf,
+    0x34e9_0c6c,
+    0xc0ac_29b7,
+    0xc97c_50dd,
+]);
+
+fn flow_id(key: &FlowKey, first_ns: u64) -> u64 {
+    // The odd constant is 2^64 divided by the golden ratio: it spreads stamps over all bits.
+    let mixed = key.hash(&ID_KEYS) ^ first_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (u64::BITS - ID_BITS)).max(1)
+}
