@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
-use inspect::capfile::{Format, PacketRef, Reader, ReaderStats, Step};
+use inspect::capfile::{Format, Interface, PacketRef, Reader, ReaderStats, Step};
 
 /// Bytes asked for at a time; 256 KiB to 512 KiB measured best, 1 MiB falls out of the cache. A
 /// longer packet makes the buffer grow, up to capfile's limits.
@@ -44,18 +44,26 @@ pub(crate) struct InputReport {
     pub(crate) error: Option<anyhow::Error>,
 }
 
+/// One packet and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) packet: PacketRef<'a>,
+    /// The interface that `packet.interface_id` names.
+    pub(crate) interface: Option<&'a Interface>,
+}
+
 /// Reads `inputs` in order (`-` is standard input) and calls `on_packet` with each packet and the
 /// index of its input, until that breaks. Gives one report for each input begun.
 ///
 /// A broken or missing input does not keep the next one from being read.
 pub(crate) fn read_inputs(
     inputs: &[PathBuf],
-    mut on_packet: impl FnMut(&PacketRef<'_>, usize) -> ControlFlow<()>,
+    mut on_packet: impl FnMut(&Input<'_>, usize) -> ControlFlow<()>,
 ) -> Vec<InputReport> {
     let mut buffer = Vec::new();
     let mut reports = Vec::with_capacity(inputs.len());
     for (input_index, path) in inputs.iter().enumerate() {
-        let on_packet = |packet: &PacketRef<'_>| on_packet(packet, input_index);
+        let on_packet = |packet: &Input<'_>| on_packet(packet, input_index);
         let (report, flow) = if path.as_os_str() == "-" {
             read_input(
                 "standard input".to_owned(),
@@ -108,7 +116,7 @@ fn read_input(
     name: String,
     mut source: impl Read,
     buffer: &mut Vec<u8>,
-    mut on_packet: impl FnMut(&PacketRef<'_>) -> ControlFlow<()>,
+    mut on_packet: impl FnMut(&Input<'_>) -> ControlFlow<()>,
 ) -> (InputReport, ControlFlow<()>) {
     let mut report = InputReport::new(name);
     let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
@@ -142,7 +150,7 @@ fn read_packets(
     mut source: impl Read,
     buffer: &mut Vec<u8>,
     report: &mut InputReport,
-    on_packet: &mut impl FnMut(&PacketRef<'_>) -> ControlFlow<()>,
+    on_packet: &mut impl FnMut(&Input<'_>) -> ControlFlow<()>,
 ) -> anyhow::Result<ControlFlow<()>> {
     let mut reader = Reader::new();
     buffer.resize(BUFFER_LEN, 0);
@@ -168,7 +176,8 @@ fn read_packets(
                 Ok(Step::Packet(packet)) => {
                     report.wire_bytes += u64::from(packet.orig_len);
                     report.captured_bytes += packet.data.len() as u64;
-                    if on_packet(&packet).is_break() {
+                    let interface = reader.interfaces().get(packet.interface_id as usize);
+                    if on_packet(&Input { packet, interface }).is_break() {
                         note_progress(report, &reader);
                         return Ok(ControlFlow::Break(()));
                     }
@@ -264,8 +273,8 @@ mod tests {
             piece_len_max: 3000,
         };
         let mut lengths = Vec::new();
-        let (report, _) = read_input("in".to_owned(), source, &mut Vec::new(), |packet| {
-            lengths.push(packet.data.len());
+        let (report, _) = read_input("in".to_owned(), source, &mut Vec::new(), |input| {
+            lengths.push(input.packet.data.len());
             ControlFlow::Continue(())
         });
         assert_eq!(report.stats.packets, lengths.len() as u64);
@@ -383,8 +392,8 @@ mod tests {
         std::fs::write(path("b"), gzip(&pcap(LINKTYPE_ETHERNET, &[3]))).expect("room");
         let inputs = [path("a"), path("missing"), folder.path().to_owned(), path("b")];
         let mut found = Vec::new();
-        let reports = read_inputs(&inputs, |packet, input_index| {
-            found.push((input_index, packet.data.len()));
+        let reports = read_inputs(&inputs, |input, input_index| {
+            found.push((input_index, input.packet.data.len()));
             ControlFlow::Continue(())
         });
         assert_eq!(found, [(0, 1), (0, 2), (3, 3)]);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[cfg_attr(not(test), expect(dead_code, reason = "used by cli::read, landing next"))]
+mod cli;
 mod input;
 mod lab;
 
@@ -18,6 +18,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// What is in capture files, by flow
+    Read(cli::read::ReadArgs),
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
@@ -25,6 +27,7 @@ enum Action {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Action::Read(args) => cli::read::run(&args),
         Action::Lab(args) => lab::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -8,8 +8,9 @@
 pub mod capfile;
 pub mod community_id;
 pub mod eve;
+pub mod facts;
 pub mod json;
 pub mod names;
 pub mod record;
 pub mod table;
-mod time;
+pub mod time;

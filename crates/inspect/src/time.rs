@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// RFC 3339 with nanoseconds: `2016-07-13T22:42:07.199672000Z`.
-pub(crate) struct Rfc3339(pub(crate) u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub u64);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,7 +16,8 @@ impl fmt::Display for Rfc3339 {
 }
 
 /// As Suricata writes it, with microseconds and offset: `2016-07-13T22:42:07.199672+0000`.
-pub(crate) struct EveTime(pub(crate) u64);
+#[derive(Clone, Copy, Debug)]
+pub struct EveTime(pub u64);
 
 impl fmt::Display for EveTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

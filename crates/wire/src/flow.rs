@@ -440,9 +440,7 @@ impl FlowRow {
     #[inline(always)]
     fn note_syn(&mut self, direction: Direction, answers: bool, seq: u32, now_ns: u64, window_scale: u8) {
         let index = direction as usize & 1;
-        let side = &self.sides[index];
-        let is_other_connection = side.seen & seen::SEQ != 0 && !side.has_sent_syn(seq);
-        if !answers && (self.flags & row_flag::CLOSED != 0 || is_other_connection) {
+        if !answers && self.is_other_connection(direction, seq) {
             self.reopen();
         }
         if answers {
@@ -465,6 +463,15 @@ impl FlowRow {
         }
         side.syns = side.syns.saturating_add(1);
         side.window_scale = window_scale;
+    }
+
+    /// Whether a SYN (not a SYN-ACK) with this number begins another connection than the one the
+    /// row follows.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_other_connection(&self, direction: Direction, seq: u32) -> bool {
+        let side = &self.sides[direction as usize & 1];
+        self.flags & row_flag::CLOSED != 0 || side.seen & seen::SEQ != 0 && !side.has_sent_syn(seq)
     }
 
     /// A new connection on the key of an earlier one: sequence tracking and round trips begin

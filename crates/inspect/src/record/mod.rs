@@ -117,6 +117,8 @@ pub struct TcpSide {
     pub resets: u16,
     /// Smallest window offered, in bytes (scaled if the scale was seen), SYN and RST left out.
     pub window_min: Option<u32>,
+    /// The same as sent, not scaled.
+    pub window_unscaled_min: Option<u16>,
 }
 
 /// The first message of each direction.
@@ -194,6 +196,24 @@ impl FlowRecord {
     #[must_use]
     pub fn duration_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// Smallest TTL or hop limit of either direction.
+    #[must_use]
+    pub fn ttl_min(&self) -> Option<u8> {
+        let least = |traffic: &Traffic| traffic.ttl.map(|(min, _)| min);
+        match (least(&self.to_server), least(&self.to_client)) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// `amount` divided by the flow's duration; `None` if that is 0.
+    #[must_use]
+    pub fn per_second(&self, amount: u64) -> Option<u64> {
+        let duration_ns = u128::from(self.duration_ns());
+        let per_second = (u128::from(amount) * 1_000_000_000).checked_div(duration_ns)?;
+        Some(u64::try_from(per_second).unwrap_or(u64::MAX))
     }
 
     /// 4 or 6.
@@ -298,10 +318,13 @@ impl TcpHealth {
         u64::from(self.to_server.resets) + u64::from(self.to_client.resets)
     }
 
-    /// Smallest window offered by either side, in bytes.
+    /// Smallest window either side offered, as sent, not scaled.
     #[must_use]
-    pub fn window_min(&self) -> Option<u32> {
-        match (self.to_server.window_min, self.to_client.window_min) {
+    pub fn window_unscaled_min(&self) -> Option<u16> {
+        match (
+            self.to_server.window_unscaled_min,
+            self.to_client.window_unscaled_min,
+        ) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
@@ -319,6 +342,7 @@ impl TcpSide {
             zero_windows: side.zero_windows,
             resets: side.resets,
             window_min: has_window.then(|| u32::from(side.window_min) << shift),
+            window_unscaled_min: has_window.then_some(side.window_min),
         }
     }
 

@@ -81,7 +81,7 @@ pub enum EndReason {
     Forced,
     /// The input ended.
     Shutdown,
-    /// A new connection began on the ports of a closed one.
+    /// A new connection began on the ports of an earlier one.
     TcpReuse,
 }
 
@@ -207,6 +207,13 @@ impl FlowTable {
         }
     }
 
+    /// Whether [`FlowTable::take_ended`] has something to give.
+    #[inline]
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// Flows that ended since the last call, a sweep's in the order of their last packets.
     pub fn take_ended(&mut self) -> std::vec::Drain<'_, EndedFlow> {
         self.ended.drain(..)
@@ -307,7 +314,7 @@ impl FlowTable {
         let entry = match found {
             Some(&at) => {
                 let entry = &mut self.entries[at as usize];
-                if let Some(reason) = ends_before(entry, packet, frame.ts_ns) {
+                if let Some(reason) = ends_before(entry, direction, packet, frame.ts_ns) {
                     self.ended.push(EndedFlow {
                         key: entry.key,
                         row: entry.row,
@@ -416,14 +423,14 @@ fn begin(packet: &Packet, direction: Direction, ts_ns: u64) -> FlowRow {
 
 /// Whether the flow is over before this packet of the same key, and why.
 #[inline(always)]
-fn ends_before(entry: &Entry, packet: &Packet, ts_ns: u64) -> Option<EndReason> {
+fn ends_before(entry: &Entry, direction: Direction, packet: &Packet, ts_ns: u64) -> Option<EndReason> {
     let row = &entry.row;
     let gap_ns = gap_ns(row, ts_ns);
     if gap_ns > timeout::SHORTEST_NS && gap_ns > timeout::idle_ns(&entry.key, row) {
         return Some(EndReason::Timeout);
     }
     let opens = packet.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN;
-    if opens && row.flags & row_flag::CLOSED != 0 {
+    if opens && row.is_other_connection(direction, packet.tcp_seq) {
         return Some(EndReason::TcpReuse);
     }
     None

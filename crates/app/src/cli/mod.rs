@@ -1,0 +1,8 @@
+//! The commands, one module each. Data goes to stdout, words to stderr; exit code 0 is done, 1 a
+//! problem found, 2 wrong usage or input.
+
+pub(crate) mod read;
+pub(crate) mod text;
+
+/// Exit code for wrong usage or input.
+pub(crate) const EXIT_USAGE: u8 = 2;

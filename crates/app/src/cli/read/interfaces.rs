@@ -1,0 +1,54 @@
+//! Numbers for the interfaces of all captures of one reading.
+
+use inspect::capfile::Interface;
+
+/// Gives each interface a number that stays the same over sections and files: packets of the same
+/// name belong together, as those of a rotated capture do; an interface without a name goes by its
+/// place in the file.
+#[derive(Debug, Default)]
+pub(super) struct Interfaces {
+    /// By number. The name is empty where the file gives none.
+    known: Vec<(u32, String)>,
+    /// Number of the interface with this place in the file, when last seen.
+    by_place: Vec<u32>,
+}
+
+impl Interfaces {
+    /// Number of the interface at `place` in its file.
+    #[inline]
+    pub(super) fn number(&mut self, place: u32, interface: Option<&Interface>) -> u32 {
+        let name = interface.map_or("", |interface| interface.name.as_str());
+        if let Some(&number) = self.by_place.get(place as usize)
+            && let Some((known_place, known_name)) = self.known.get(number as usize)
+            && known_name == name
+            && (*known_place == place || !name.is_empty())
+        {
+            return number;
+        }
+        self.look_up(place, name)
+    }
+
+    #[cold]
+    fn look_up(&mut self, place: u32, name: &str) -> u32 {
+        let found = self.known.iter().position(|(known_place, known_name)| {
+            known_name == name && (*known_place == place || !name.is_empty())
+        });
+        let number = found.unwrap_or_else(|| {
+            self.known.push((place, name.to_owned()));
+            self.known.len() - 1
+        }) as u32;
+        // Readers bound the number of interfaces, so this is bounded too.
+        let at = place as usize;
+        if self.by_place.len() <= at {
+            self.by_place.resize(at + 1, u32::MAX);
+        }
+        self.by_place[at] = number;
+        number
+    }
+
+    /// Name of the interface with this number, if it has one.
+    pub(super) fn name(&self, number: u32) -> Option<&str> {
+        let (_, name) = self.known.get(number as usize)?;
+        (!name.is_empty()).then_some(name.as_str())
+    }
+}

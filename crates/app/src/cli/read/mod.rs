@@ -1,0 +1,282 @@
+//! `weir read FILE…`: what is in capture files, by flow.
+//!
+//! Filters look at whole flows, so every packet of a flow that is shown is counted in it; the
+//! totals of `summary` are those of the flows that pass, but for what belongs to no flow.
+
+mod collect;
+mod csv;
+mod interfaces;
+mod summary;
+mod table;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use inspect::eve::FlowEvent;
+use inspect::json::JsonFlow;
+use inspect::record::{Context, FlowRecord};
+use inspect::table::{Config, EndedFlow, FlowTable, Frame, Totals};
+use policy::filter::{Filter, Scope};
+use wire::flow::HashKeys;
+
+use super::EXIT_USAGE;
+use crate::input::{InputReport, read_inputs};
+use collect::{Collector, Sort};
+use interfaces::Interfaces;
+
+/// Flows a table shows unless told otherwise.
+const TABLE_LIMIT: usize = 50;
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// pcap or pcapng files, also gzipped; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Only flows for which this holds, as 'dport == 443 and bytes > 1MB'
+    #[arg(short = 'F', long, value_name = "EXPR")]
+    filter: Option<String>,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Order, largest or latest first; without it json, eve and csv come in the order flows end
+    #[arg(short, long, value_enum)]
+    sort: Option<Sort>,
+    /// Most flows to show; 0 is all. A table shows 50 by default, other formats all
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<usize>,
+    /// Most flows in memory at once, 400 bytes each; beyond, those silent for longest end early
+    #[arg(long, value_name = "N", default_value_t = Config::FLOWS_MAX)]
+    flows_max: usize,
+    /// Seed of the community id
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    community_id_seed: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns, the largest flows first
+    Table,
+    /// One object a line, with the names filters use
+    Json,
+    /// Suricata's EVE JSON, one event a line
+    Eve,
+    /// One line a flow, comma separated, with a header
+    Csv,
+    /// Totals, talkers, TCP health and oddities on one page
+    Summary,
+}
+
+/// What a reading ends with, besides its flows.
+struct Outcome {
+    totals: Totals,
+    inputs: Vec<InputReport>,
+    /// Flows the filter kept out.
+    n_filtered: u64,
+}
+
+/// Where flows go. `flow` is called as flows end, `finish` once.
+trait Sink {
+    fn flow(&mut self, record: FlowRecord) -> io::Result<()>;
+    fn finish(&mut self, outcome: &Outcome) -> io::Result<()>;
+}
+
+pub(crate) fn run(args: &ReadArgs) -> anyhow::Result<ExitCode> {
+    let filter = match args.filter.as_deref().map(parse_filter).transpose() {
+        Ok(filter) => filter,
+        Err(message) => {
+            writeln!(io::stderr(), "weir: --filter: {message}").context("cannot write to stderr")?;
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
+    let out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
+    let mut sink = make_sink(args, out);
+    match read(args, filter.as_ref(), sink.as_mut()) {
+        Ok(outcome) => report(&outcome),
+        // The reader of our output has seen enough, as `head` has.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error).context("cannot write to stdout"),
+    }
+}
+
+fn parse_filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text)
+        .and_then(|filter| filter.check_scope(Scope::Flow).map(|()| filter))
+        .map_err(|error| error.render(text))
+}
+
+fn make_sink<'a>(args: &ReadArgs, out: impl Write + 'a) -> Box<dyn Sink + 'a> {
+    let seed = args.community_id_seed;
+    let limit = match args.limit {
+        Some(0) => None,
+        Some(limit) => Some(limit),
+        None => (args.format == Format::Table).then_some(TABLE_LIMIT),
+    };
+    match args.format {
+        Format::Summary => Box::new(summary::Summary::new(out)),
+        Format::Table => Box::new(Collector::new(
+            args.sort.unwrap_or(Sort::Bytes),
+            limit,
+            table::Table::new(out),
+        )),
+        Format::Json => lines(args.sort, limit, out, move |out, record| {
+            serde_json::to_writer(&mut *out, &JsonFlow::of(record, seed))?;
+            out.write_all(b"\n")
+        }),
+        Format::Eve => lines(args.sort, limit, out, move |out, record| {
+            serde_json::to_writer(&mut *out, &FlowEvent::of(record, seed))?;
+            out.write_all(b"\n")
+        }),
+        Format::Csv => {
+            let mut writer = csv::Csv::new(seed);
+            lines(args.sort, limit, out, move |out, record| {
+                writer.write(out, record)
+            })
+        }
+    }
+}
+
+/// A format of one line a flow: written as flows end, or collected first if they are to be sorted.
+fn lines<'a, W: Write + 'a>(
+    sort: Option<Sort>,
+    limit: Option<usize>,
+    out: W,
+    write: impl FnMut(&mut W, &FlowRecord) -> io::Result<()> + 'a,
+) -> Box<dyn Sink + 'a> {
+    let lines = Lines {
+        limit,
+        n: 0,
+        out,
+        write,
+    };
+    match sort {
+        Some(sort) => Box::new(Collector::new(sort, limit, lines)),
+        None => Box::new(lines),
+    }
+}
+
+struct Lines<W, F> {
+    limit: Option<usize>,
+    n: usize,
+    out: W,
+    write: F,
+}
+
+impl<W: Write, F: FnMut(&mut W, &FlowRecord) -> io::Result<()>> Sink for Lines<W, F> {
+    fn flow(&mut self, record: FlowRecord) -> io::Result<()> {
+        if self.limit.is_some_and(|limit| self.n >= limit) {
+            return Ok(());
+        }
+        self.n += 1;
+        (self.write)(&mut self.out, &record)
+    }
+
+    fn finish(&mut self, _outcome: &Outcome) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Reads every input to its end or its first fault, and hands flows to the sink as they end.
+fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Result<Outcome> {
+    let mut table = FlowTable::new(Config {
+        flows_max: args.flows_max,
+        hash_keys: random_keys(),
+    });
+    let mut interfaces = Interfaces::default();
+    let mut n_filtered = 0;
+    let mut written = Ok(());
+    let mut hand_on = |table: &mut FlowTable, interfaces: &Interfaces| -> io::Result<()> {
+        for flow in table.take_ended() {
+            let record = record(&flow, interfaces);
+            if filter.is_none_or(|filter| filter.eval(&record)) {
+                sink.flow(record)?;
+            } else {
+                n_filtered += 1;
+            }
+        }
+        Ok(())
+    };
+    let inputs = read_inputs(&args.files, |input, _| {
+        let packet = &input.packet;
+        table.add(&Frame {
+            ts_ns: packet.ts_ns,
+            linktype: packet.linktype.into(),
+            interface: interfaces.number(packet.interface_id, input.interface),
+            wire_len: packet.orig_len,
+            data: packet.data,
+        });
+        if !table.has_ended() {
+            return ControlFlow::Continue(());
+        }
+        written = hand_on(&mut table, &interfaces);
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    written?;
+    table.finish();
+    hand_on(&mut table, &interfaces)?;
+    let outcome = Outcome {
+        totals: *table.totals(),
+        inputs,
+        n_filtered,
+    };
+    sink.finish(&outcome)?;
+    Ok(outcome)
+}
+
+fn record(flow: &EndedFlow, interfaces: &Interfaces) -> FlowRecord {
+    let context = Context {
+        interface: interfaces.name(flow.key.ifindex),
+        reason: Some(flow.reason),
+        ..Context::default()
+    };
+    FlowRecord::from_row(&flow.key, &flow.row, &context)
+}
+
+/// Words nobody outside can know, from the seed the standard library gives its hash maps.
+fn random_keys() -> HashKeys {
+    let state = RandomState::new();
+    let mut words = [0; 14];
+    for (at, word) in words.iter_mut().enumerate() {
+        *word = state.hash_one(at) as u32;
+    }
+    HashKeys(words)
+}
+
+/// Says on stderr what went wrong and what is missing, and gives the exit code.
+fn report(outcome: &Outcome) -> anyhow::Result<ExitCode> {
+    let mut err = io::stderr().lock();
+    let mut code = ExitCode::SUCCESS;
+    if outcome.totals.evicted_flows > 0 {
+        writeln!(
+            err,
+            "weir: {} flows ended early, since more than --flows-max were open at once; later packets \
+             of theirs are in flows of their own",
+            outcome.totals.evicted_flows
+        )?;
+    }
+    let errors = outcome.inputs.iter().filter_map(|input| input.error.as_ref());
+    for error in errors {
+        writeln!(err, "weir: {error:#}")?;
+        if is_usage(error) {
+            code = ExitCode::from(EXIT_USAGE);
+        } else if code == ExitCode::SUCCESS {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// Whether the input itself was the mistake, rather than what is in it.
+fn is_usage(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| matches!(error.kind(), NotFound | PermissionDenied | IsADirectory))
+}

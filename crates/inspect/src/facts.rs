@@ -1,0 +1,133 @@
+//! What filters can ask of a flow record and of a packet.
+
+use policy::filter::{Facts, Field, Value};
+use wire::parse::note;
+use wire::{Packet, ip_proto, link, tunnel};
+
+use crate::record::{FlowRecord, TcpHealth};
+
+const MILLISECOND_NS: u64 = 1_000_000;
+
+/// A flow. Rates are over the flow's own duration; `age` is its duration too, since a record has
+/// no clock besides its packets'.
+impl Facts for FlowRecord {
+    fn get(&self, field: Field) -> Value<'_> {
+        let ports = |port: u16| self.has_ports().then_some(port);
+        let tcp = |value: fn(&TcpHealth) -> u64| self.tcp.as_ref().map(value);
+        let owner = self.owner.as_ref();
+        match field {
+            Field::Src => self.src.into(),
+            Field::Dst => self.dst.into(),
+            Field::Sport => ports(self.src_port).into(),
+            Field::Dport => ports(self.dst_port).into(),
+            Field::Proto => self.protocol.into(),
+            Field::Family => self.family().into(),
+            Field::Iface => self.interface.as_deref().into(),
+            Field::Vlan => self.vlans[0].into(),
+            Field::Tunnel => self.tunnel.map(|tunnel| tunnel.kind).into(),
+            Field::Vni => self.tunnel.map(|tunnel| tunnel.id).into(),
+            Field::Ttl => self.ttl_min().into(),
+            Field::Frag => self.has_fragments.into(),
+            Field::Flags => tcp(|tcp| tcp.flags().into()).into(),
+            Field::TcpState => self.tcp.map(|tcp| tcp.state.name()).into(),
+            Field::TcpRttUs => self.tcp.and_then(|tcp| tcp.rtt_us()).into(),
+            Field::TcpRetransmits => tcp(TcpHealth::retransmits).into(),
+            Field::TcpOutOfOrder => tcp(TcpHealth::out_of_order).into(),
+            Field::TcpZeroWindow => tcp(TcpHealth::zero_windows).into(),
+            Field::TcpResets => tcp(TcpHealth::resets).into(),
+            Field::TcpWindow => self.tcp.and_then(|tcp| tcp.window_unscaled_min()).into(),
+            Field::IcmpType => self.icmp.map(|icmp| icmp.request.0).into(),
+            Field::IcmpCode => self.icmp.map(|icmp| icmp.request.1).into(),
+            Field::Packets => self.packets().into(),
+            Field::PacketsToServer => self.to_server.packets.into(),
+            Field::PacketsToClient => self.to_client.packets.into(),
+            Field::Bytes => self.bytes().into(),
+            Field::BytesToServer => self.to_server.bytes.into(),
+            Field::BytesToClient => self.to_client.bytes.into(),
+            Field::RateBps => self.per_second(self.bytes().saturating_mul(8)).into(),
+            Field::RatePps => self.per_second(self.packets()).into(),
+            Field::Duration | Field::Age => (self.duration_ns() / MILLISECOND_NS).into(),
+            Field::Incomplete => self.is_partial.into(),
+            Field::Pid => owner.map(|owner| owner.pid).into(),
+            Field::Comm => owner.map(|owner| owner.comm.as_str()).into(),
+            Field::Container => owner.and_then(|owner| owner.container.as_deref()).into(),
+            Field::Cgroup => owner.and_then(|owner| owner.cgroup.as_deref()).into(),
+            _ => Value::Missing,
+        }
+    }
+}
+
+/// One packet, as `weir capture` looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketFacts<'a> {
+    pub packet: &'a Packet,
+    /// The captured bytes, for what [`Packet`] does not hold.
+    pub data: &'a [u8],
+    /// Length of the frame on the wire in bytes.
+    pub frame_len: u32,
+    /// Whether `data` begins with an Ethernet header.
+    pub is_ethernet: bool,
+    pub interface: Option<&'a str>,
+    /// `in` or `out`, where that is known.
+    pub direction: Option<&'static str>,
+}
+
+impl PacketFacts<'_> {
+    /// A link-layer address that begins at `at`.
+    fn mac(&self, at: usize) -> Option<[u8; 6]> {
+        if !self.is_ethernet {
+            return None;
+        }
+        self.data.get(at..at + 6)?.try_into().ok()
+    }
+
+    fn port(&self, port: u16) -> Option<u16> {
+        let has_ports = matches!(
+            self.packet.protocol,
+            ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP | ip_proto::DCCP | ip_proto::UDP_LITE
+        );
+        (has_ports && self.packet.notes & note::FRAGMENT_LATER == 0).then_some(port)
+    }
+
+    fn tcp<T>(&self, value: T) -> Option<T> {
+        let unreadable = note::FRAGMENT_LATER | note::L4_SHORT;
+        (self.packet.protocol == ip_proto::TCP && self.packet.notes & unreadable == 0).then_some(value)
+    }
+
+    fn icmp(&self, value: u8) -> Option<u8> {
+        let is_icmp = matches!(self.packet.protocol, ip_proto::ICMP | ip_proto::ICMPV6);
+        let unreadable = note::FRAGMENT_LATER | note::L4_SHORT;
+        (is_icmp && self.packet.notes & unreadable == 0).then_some(value)
+    }
+}
+
+impl Facts for PacketFacts<'_> {
+    fn get(&self, field: Field) -> Value<'_> {
+        let packet = self.packet;
+        match field {
+            Field::Src => packet.src.to_ip(packet.family).into(),
+            Field::Dst => packet.dst.to_ip(packet.family).into(),
+            Field::Sport => self.port(packet.src_port).into(),
+            Field::Dport => self.port(packet.dst_port).into(),
+            Field::Proto => packet.protocol.into(),
+            Field::Family => packet.family.into(),
+            Field::Iface => self.interface.into(),
+            Field::Direction => self.direction.into(),
+            Field::SrcMac => self.mac(6).into(),
+            Field::DstMac => self.mac(0).into(),
+            Field::Vlan => link::vlan_id(packet.vlan).into(),
+            Field::Tunnel => tunnel::kind_name(packet.tunnel).into(),
+            Field::Vni => (packet.tunnel != tunnel::kind::NONE)
+                .then_some(packet.tunnel_id)
+                .into(),
+            Field::Len => self.frame_len.into(),
+            Field::Ttl => packet.ttl.into(),
+            Field::Frag => (packet.notes & (note::FRAGMENT_FIRST | note::FRAGMENT_LATER) != 0).into(),
+            Field::Flags => self.tcp(packet.tcp_flags).into(),
+            Field::TcpWindow => self.tcp(packet.tcp_window).into(),
+            Field::IcmpType => self.icmp(packet.icmp_type).into(),
+            Field::IcmpCode => self.icmp(packet.icmp_code).into(),
+            _ => Value::Missing,
+        }
+    }
+}
