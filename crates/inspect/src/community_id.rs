@@ -132,31 +132,63 @@ mod tests {
         }
     }
 
+    /// Default seed and seed 1, values of the specification's baseline.
     #[track_caller]
-    fn check(protocol: u8, src: (&str, u16), dst: (&str, u16), expected: &str) {
-        assert_eq!(community_id(&tuple(protocol, src, dst), 0), expected);
+    fn check(protocol: u8, src: (&str, u16), dst: (&str, u16), expected: [&str; 2]) {
+        let tuple = tuple(protocol, src, dst);
+        assert_eq!([0, 1].map(|seed| community_id(&tuple, seed)), expected);
     }
 
     #[test]
-    fn published_baseline() {
+    fn ports_in_either_order() {
         let (client, server) = (("128.232.110.120", 34855), ("66.35.250.204", 80));
-        check(6, client, server, "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
-        check(6, server, client, "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
+        let expected = ["1:LQU9qZlK+B5F3KDmev6m5PMibrg=", "1:3V71V58M3Ksw/yuFALMcW0LAHvc="];
+        check(6, client, server, expected);
+        check(6, server, client, expected);
         let (client, server) = (("192.168.1.52", 54585), ("8.8.8.8", 53));
-        check(17, client, server, "1:d/FP5EW3wiY1vCndhwleRRKHowQ=");
-        let (client, server) = (("192.168.0.89", 8), ("192.168.0.1", 0));
-        check(1, client, server, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=");
-        check(
-            1,
-            ("192.168.0.1", 0),
-            ("192.168.0.89", 8),
-            "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=",
+        let expected = ["1:d/FP5EW3wiY1vCndhwleRRKHowQ=", "1:Q9We8WO3piVF8yEQBNJF4uiSVrI="];
+        check(17, client, server, expected);
+        let (one, other) = (("192.168.170.8", 7), ("192.168.170.56", 7));
+        let expected = ["1:MP2EtRCAUIZvTw6MxJHLV7N7JDs=", "1:5w3ZRjeKBzqT3zsaEECDGjUbYeg="];
+        check(132, other, one, expected);
+        let (client, server) = (
+            ("2001:470:e5bf:dead:4957:2174:e82c:4887", 63943),
+            ("2607:f8b0:400c:c03::1a", 25),
         );
+        let expected = ["1:/qFaeAR+gFe1KYjMzVDsMv+wgU4=", "1:eJYTW6AOzFLlSUoESovMjnu7rMw="];
+        check(6, client, server, expected);
     }
 
     #[test]
-    fn a_seed_changes_it() {
-        let flow = tuple(6, ("128.232.110.120", 34855), ("66.35.250.204", 80));
-        assert_eq!(community_id(&flow, 1), "1:HhA1B+6CoLbiKPEs5nhNYN4XWfk=");
+    fn icmp_questions_and_answers_meet() {
+        let (asker, asked) = ("192.168.0.89", "192.168.0.1");
+        let expected = ["1:X0snYXpgwiv9TZtqg64sgzUn6Dk=", "1:03g6IloqVBdcZlPyX8r0hgoE7kA="];
+        check(1, (asker, 8), (asked, 0), expected);
+        check(1, (asked, 0), (asker, 0), expected);
+        let (asker, asked) = ("fe80::260:97ff:fe07:69ea", "fe80::200:86ff:fe05:80da");
+        let expected = ["1:zavyT/cezQr1fmImYCwYnMXbgck=", "1:2hSqmsDZ2kdcY9kbiUzOEBic0iM="];
+        check(58, (asker, 135), (asked, 0), expected);
+        check(58, (asked, 136), (asker, 0), expected);
+        let expected = ["1:hO+sN4H+MG5MY/8hIrXPqc4ZQz0=", "1:L7Ka0ZMYu+J3bL4ulW2PrqyXNo8="];
+        check(58, ("fe80::200:86ff:fe05:80da", 133), ("ff02::2", 0), expected);
+    }
+
+    #[test]
+    fn icmp_errors_keep_their_direction() {
+        let expected = ["1:YHxtAirCG//0OzkcVAukqKQN9xM=", "1:XjUibYHaafLQ3pxQeiMI8g25q20="];
+        check(1, ("10.0.0.1", 11), ("10.0.0.2", 0), expected);
+        let (router, sender) = (
+            "3ffe:501:410:0:2c0:dfff:fe47:33e",
+            "3ffe:507:0:1:200:86ff:fe05:80da",
+        );
+        let expected = ["1:hLZd0XGWojozrvxqE0dWB1iM6R0=", "1:W8MHwXpWzpoSTD+cGcaJr4u0ys8="];
+        check(58, (router, 1), (sender, 4), expected);
+    }
+
+    #[test]
+    fn without_ports() {
+        let expected = ["1:KHlLkgoJW7ifUTyTSgyVfkFHzKw=", "1:rYir8gphR31noO9iDRQmF/BteEI="];
+        check(46, ("10.1.12.1", 0), ("10.1.12.2", 0), expected);
+        check(46, ("10.1.12.2", 0), ("10.1.12.1", 0), expected);
     }
 }
