@@ -107,6 +107,18 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+#[test]
+fn a_way_back_for_xdp_lasts_as_long_as_the_lab() {
+    let Some(lab) = TestLab::new("x") else { return };
+    lab.done(&["up", "--xdp-tx"]);
+    let shown = lab.done(&["exec", "net", "ip", "link", "show", "to-server"]);
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.contains("xdp"), "{shown}");
+    let report = lab.json(&["run", "normal", "--seconds", "1"]);
+    assert_eq!(report["problems"], Value::Array(Vec::new()));
+    assert!(!lab.weir(&["up"]).status.success(), "another kind of lab is up");
+}
+
 fn number(value: &Value, field: &str) -> u64 {
     value[field]
         .as_u64()

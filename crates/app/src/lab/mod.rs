@@ -30,6 +30,7 @@ mod scenario;
 mod serve;
 mod show;
 mod state;
+mod xdp_pass;
 
 const CLIENTS_DEFAULT: u8 = 2;
 
@@ -46,6 +47,9 @@ pub(crate) enum LabArgs {
         /// Turn segmentation, merging and checksum offload off: every frame as on a wire, exact counts
         #[arg(long)]
         no_offload: bool,
+        /// Let frames that an XDP program on the server sends back (XDP_TX) arrive; slows TCP down
+        #[arg(long)]
+        xdp_tx: bool,
     },
     /// List the scenarios
     List {
@@ -153,10 +157,12 @@ pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
             which,
             clients,
             no_offload,
+            xdp_tx,
         } => {
             let options = UpOptions {
                 clients,
                 offload: !no_offload,
+                xdp_tx,
             };
             up(&which.lab(), options)
         }
@@ -218,17 +224,16 @@ fn up(lab: &Lab, options: UpOptions) -> Result<ExitCode> {
             put(&show::network(lab, &state))?;
             Ok(ExitCode::SUCCESS)
         }
-        Up::Already(state) if state.clients == options.clients && state.offload == options.offload => {
+        Up::Already(state) if state.options == options => {
             say(&format!("{} is already up.", lab.title()));
             put(&show::network(lab, &state))?;
             Ok(ExitCode::SUCCESS)
         }
         Up::Already(state) => {
             say(&format!(
-                "{} is already up with {} clients and segmentation offload {}: to change that, `weir lab down{}` first.",
+                "{} is already up with {}: to change that, `weir lab down{}` first.",
                 lab.title(),
-                state.clients,
-                if state.offload { "on" } else { "off" },
+                state.options,
                 lab.option()
             ));
             Ok(ExitCode::FAILURE)
@@ -263,16 +268,17 @@ fn run_scenarios(args: &RunArgs) -> Result<ExitCode> {
     let defaults = UpOptions {
         clients: CLIENTS_DEFAULT,
         offload: true,
+        xdp_tx: false,
     };
     let clients = match network::up(&lab, defaults)? {
-        Up::Already(state) => state.clients,
+        Up::Already(state) => state.options.clients,
         Up::Made(state) => {
             say(&format!(
                 "{} was not up: it is now, and stays so until `weir lab down{}`.",
                 lab.title(),
                 lab.option()
             ));
-            state.clients
+            state.options.clients
         }
     };
     let mut scenarios = vec![args.scenario];
@@ -360,7 +366,7 @@ fn status(lab: &Lab, format: Format) -> Result<ExitCode> {
         }
         return Ok(ExitCode::FAILURE);
     };
-    let counters = run::read_counters(lab, &Host::observed(state.clients))?;
+    let counters = run::read_counters(lab, &Host::observed(state.options.clients))?;
     let state::Inhabitants { ours, others } = network::inhabitants(lab);
     let programs: Vec<i32> = ours.iter().map(|process| process.pid).collect();
     match format {
@@ -381,7 +387,8 @@ fn status(lab: &Lab, format: Format) -> Result<ExitCode> {
             put_json(&serde_json::json!({
                 "lab": lab.title(),
                 "up": true,
-                "offload": state.offload,
+                "offload": state.options.offload,
+                "xdp_tx": state.options.xdp_tx,
                 "hosts": hosts,
                 "programs": programs,
                 "other_processes": others,

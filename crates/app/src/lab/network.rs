@@ -1,24 +1,44 @@
 //! Sets a lab's network up and takes it down.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use serde::{Deserialize, Serialize};
 
 use super::layout::{BRIDGE, HOST_INTERFACE, Host, Lab};
 use super::namespace::{self, Lifetime, NETNS_DIRECTORY, Offload};
 use super::state::{self, Inhabitants, Lock, ProcessId, State};
+use super::xdp_pass;
 
 /// How a lab is to be made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UpOptions {
     pub clients: u8,
     /// Whether the hosts' interfaces may segment and merge (faster), or carry each frame as it is on
     /// the wire (exact packet counts).
     pub offload: bool,
+    /// Whether the bridge's end of the server's cable has an XDP program, without which frames that
+    /// one on the server sends back never arrive. It costs TCP throughput.
+    pub xdp_tx: bool,
+}
+
+impl fmt::Display for UpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |on| if on { "on" } else { "off" };
+        write!(
+            f,
+            "{} clients, segmentation offload {}, way back for XDP_TX {}",
+            self.clients,
+            word(self.offload),
+            word(self.xdp_tx)
+        )
+    }
 }
 
 /// What `up` found or made.
@@ -70,8 +90,7 @@ fn make(lab: &Lab, options: UpOptions) -> Result<State> {
     namespaces.extend(hosts.iter().map(|host| lab.namespace(*host)));
     let mut state = State {
         namespaces,
-        clients: options.clients,
-        offload: options.offload,
+        options,
         processes: Vec::new(),
     };
     // Before anything is made, so that a crash from here on leaves a record.
@@ -103,7 +122,11 @@ fn make(lab: &Lab, options: UpOptions) -> Result<State> {
     }
     set_offloads(lab, &hosts, options.offload)?;
 
-    let server = start_servers(lab)?;
+    let way_back = options
+        .xdp_tx
+        .then(|| namespace::inside(&net, || xdp_pass::attach(&bridge_port(Host::Server))))
+        .transpose()?;
+    let server = start_servers(lab, way_back.as_ref())?;
     state.processes.push(server);
     state.save(lab)?;
     wait_for_silence(lab, &hosts)?;
@@ -133,7 +156,7 @@ fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn net_script(hosts: &[Host]) -> Result<String, std::fmt::Error> {
+fn net_script(hosts: &[Host]) -> Result<String, fmt::Error> {
     let mut script = String::new();
     // Snooping off: neighbour discovery is multicast and must not wait for a querier.
     writeln!(
@@ -155,7 +178,7 @@ fn net_script(hosts: &[Host]) -> Result<String, std::fmt::Error> {
     Ok(script)
 }
 
-fn host_script(host: Host) -> Result<String, std::fmt::Error> {
+fn host_script(host: Host) -> Result<String, fmt::Error> {
     let mut script = String::new();
     writeln!(script, "link set lo up")?;
     // No link-local address: nothing but the programs' own traffic (and ARP, ND) crosses the wire.
@@ -171,7 +194,7 @@ fn host_script(host: Host) -> Result<String, std::fmt::Error> {
     Ok(script)
 }
 
-fn addresses(script: &mut String, host: Host, interface: &str) -> std::fmt::Result {
+fn addresses(script: &mut String, host: Host, interface: &str) -> fmt::Result {
     writeln!(script, "addr add {}/24 dev {interface}", host.ipv4())?;
     writeln!(script, "addr add {}/64 dev {interface} nodad", host.ipv6())
 }
@@ -196,8 +219,7 @@ fn quiet_defaults() -> Result<()> {
     Ok(())
 }
 
-/// With offload, receive merging is on at both ends of every cable: it turns on NAPI there, without
-/// which frames that an XDP program on the server sends back (XDP_TX) never arrive. Without offload
+/// With offload, receive merging is on at both ends of every cable, as on a real card. Without offload
 /// everything is off at both ends, so that each frame crosses, and is counted, as it is on a wire: with
 /// NAPI at one end, veth counts some frames without their Ethernet header.
 fn set_offloads(lab: &Lab, hosts: &[Host], offload: bool) -> Result<()> {
@@ -258,8 +280,12 @@ fn ip(namespace: Option<&str>, script: &str) -> Result<()> {
     )
 }
 
-/// Starts `weir lab serve` in the server's namespace and waits until it listens.
-fn start_servers(lab: &Lab) -> Result<ProcessId> {
+/// Starts `weir lab serve` in the server's namespace and waits until it listens. It inherits
+/// `held_open`, which so lives exactly as long as the lab.
+fn start_servers(lab: &Lab, held_open: Option<&OwnedFd>) -> Result<ProcessId> {
+    if let Some(descriptor) = held_open {
+        fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).context("cannot hand a descriptor on")?;
+    }
     let log_path = lab.runtime_file("log");
     let log =
         std::fs::File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;

@@ -57,7 +57,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 /// Hosts and addresses, and what to do next.
 pub(crate) fn network(lab: &Lab, state: &State) -> String {
     let mut rows = vec![row(["host", "IPv4", "IPv6", "namespace"])];
-    for host in Host::observed(state.clients) {
+    for host in Host::observed(state.options.clients) {
         rows.push(vec![
             host.to_string(),
             host.ipv4().to_string(),
@@ -65,11 +65,6 @@ pub(crate) fn network(lab: &Lab, state: &State) -> String {
             lab.namespace(host),
         ]);
     }
-    let offload = if state.offload {
-        "on"
-    } else {
-        "off (every frame as on the wire)"
-    };
     let weir = invoked_as();
     let option = lab.option();
     let hints = table_left(&[
@@ -83,10 +78,7 @@ pub(crate) fn network(lab: &Lab, state: &State) -> String {
         ],
         [format!("{weir} lab down{option}"), "remove all of it".to_owned()],
     ]);
-    format!(
-        "{}  segmentation offload: {offload}\n\nNext:\n{hints}",
-        table(&rows)
-    )
+    format!("{}  made with {}\n\nNext:\n{hints}", table(&rows), state.options)
 }
 
 /// This program as the reader called it.

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Lab;
+use super::network::UpOptions;
 
 /// A process, told from a later one that got the same number by its start time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +33,7 @@ pub(crate) struct ProcessId {
 pub(crate) struct State {
     /// Names of the namespaces made.
     pub namespaces: Vec<String>,
-    pub clients: u8,
-    /// Segmentation and receive merging of the hosts' interfaces.
-    pub offload: bool,
+    pub options: UpOptions,
     pub processes: Vec<ProcessId>,
 }
 

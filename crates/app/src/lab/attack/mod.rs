@@ -128,7 +128,7 @@ pub(crate) fn scan(task: &Task, ports: &[u16]) -> Result<RawTraffic> {
             },
         );
     };
-    let time = task.duration().mul_f64(0.8);
+    let time = task.begin_within();
     let pace = Pace {
         packets: (ports.len() as u64).min(task.packets_max.unwrap_or(RAW_PACKETS_MAX)),
         per_second: (ports.len() as f64 / time.as_secs_f64().max(0.1)).ceil() as u64,

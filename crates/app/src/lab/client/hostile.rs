@@ -32,7 +32,7 @@ pub(super) async fn scan_ports(task: Task) -> Result<ProgramReport> {
     // Raw sending blocks its thread; the connections go on here meanwhile.
     let probing = tokio::task::spawn_blocking(move || attack::scan(&task, &bare));
     let whole: Vec<_> = whole.into_iter().map(|(_, port)| port).enumerate().collect();
-    let mut report = spread(task, whole, |(index, port)| {
+    let mut report = spread(task, task.begin_within(), whole, |(index, port)| {
         Dial::new(task, Service::Probe, port, task.families.nth(index))
             .converse(async |_| Ok((0, Outcome::Complete)))
     })
@@ -57,7 +57,7 @@ fn shuffled_ports(task: Task) -> Vec<u16> {
 /// SSH and web log-ins by turns.
 pub(super) async fn guess_passwords(task: Task) -> Result<ProgramReport> {
     let amount = task.scenario.amount(task.intensity) as usize;
-    Ok(spread(task, (0..amount).collect(), |index| {
+    Ok(spread(task, task.begin_within(), (0..amount).collect(), |index| {
         let mut random = Random::new(task.seed, &format!("guess {index}"));
         // Two by two, so that each service meets both families.
         let family = task.families.nth(index / 2);
@@ -90,18 +90,20 @@ pub(super) async fn guess_passwords(task: Task) -> Result<ProgramReport> {
 pub(super) async fn hold_connections(task: Task) -> Result<ProgramReport> {
     let amount = task.scenario.amount(task.intensity) as usize;
     let end = Instant::now() + task.duration();
-    Ok(spread(task, (0..amount).collect(), |index| {
-        let mut dial = Dial::new(task, Service::Http, HTTP_PORT, task.families.nth(index / 2));
-        async move {
-            if index % 2 == 0 {
-                dial.converse(async |stream| drip_head(stream, end).await).await
-            } else {
-                dial.receive_buffer_bytes = Some(SMALL_WINDOW_BYTES);
-                dial.converse(async |stream| sip_body(stream, end).await).await
+    Ok(
+        spread(task, task.duration() / 10, (0..amount).collect(), |index| {
+            let mut dial = Dial::new(task, Service::Http, HTTP_PORT, task.families.nth(index / 2));
+            async move {
+                if index % 2 == 0 {
+                    dial.converse(async |stream| drip_head(stream, end).await).await
+                } else {
+                    dial.receive_buffer_bytes = Some(SMALL_WINDOW_BYTES);
+                    dial.converse(async |stream| sip_body(stream, end).await).await
+                }
             }
-        }
-    })
-    .await)
+        })
+        .await,
+    )
 }
 
 /// A request whose head never ends.

@@ -88,6 +88,11 @@ impl Task {
         Random::new(self.seed, &format!("{}/{}", self.scenario.name(), self.host))
     }
 
+    /// The time to begin things in, so that the last of them can end within the duration.
+    pub(crate) fn begin_within(&self) -> Duration {
+        self.duration().mul_f64(0.8)
+    }
+
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds))
     }
@@ -115,15 +120,20 @@ pub(crate) fn run(task: Task) -> Result<ProgramReport> {
     })
 }
 
-/// Begins the actions evenly over the first four fifths of the time, a bounded number at once, and
-/// waits for all. An action that could not begin before the time was up is counted as skipped.
-async fn spread<A, F>(task: Task, actions: Vec<A>, act: impl Fn(A) -> F) -> ProgramReport
+/// Begins the actions evenly over the first part of the time, a bounded number at once, and waits for
+/// all. An action that could not begin before the time was up is counted as skipped.
+async fn spread<A, F>(
+    task: Task,
+    begin_within: Duration,
+    actions: Vec<A>,
+    act: impl Fn(A) -> F,
+) -> ProgramReport
 where
     F: Future<Output = Vec<Connection>> + 'static,
 {
     let begin = Instant::now();
     let end = begin + task.duration();
-    let step = task.duration().mul_f64(0.8) / (actions.len().max(1) as u32);
+    let step = begin_within / (actions.len().max(1) as u32);
     let places = Arc::new(Semaphore::new(AT_A_TIME_MAX));
     let mut running = JoinSet::new();
     let mut report = ProgramReport::default();

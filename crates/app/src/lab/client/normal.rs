@@ -51,7 +51,10 @@ pub(super) async fn run(task: Task) -> Result<ProgramReport> {
     .into_iter()
     .enumerate()
     .collect();
-    Ok(spread(task, actions, |(index, action)| act(task, index, action)).await)
+    Ok(spread(task, task.begin_within(), actions, |(index, action)| {
+        act(task, index, action)
+    })
+    .await)
 }
 
 /// First one of each kind, twice (so that `both` shows each over both families); then at random.
