@@ -151,7 +151,12 @@ pub(crate) enum Format {
 }
 
 /// Does what `weir lab …` asks for.
+///
+/// Blocks, and builds runtimes of its own: not to be called from within one.
 pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
+    if !matches!(args, LabArgs::List { .. }) && !nix::unistd::geteuid().is_root() {
+        bail!("the lab works in network namespaces, which needs root: run it with sudo");
+    }
     match args {
         LabArgs::Up {
             which,

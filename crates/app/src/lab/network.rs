@@ -50,7 +50,6 @@ pub(crate) enum Up {
 
 /// Makes the lab unless it is up. What a failed or crashed earlier attempt left is removed first.
 pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
-    require_root()?;
     let _lock = Lock::change(lab)?;
     if let Some(state) = running(lab) {
         return Ok(Up::Already(state));
@@ -62,13 +61,6 @@ pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
         let _ = remove(lab);
     }
     made.map(Up::Made)
-}
-
-fn require_root() -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("the lab makes and removes network namespaces, which needs root: run it with sudo");
-    }
-    Ok(())
 }
 
 /// The state of a lab that is complete: every namespace is there and the servers run.
@@ -323,7 +315,6 @@ pub(crate) struct Removed {
 
 /// Takes the lab down, whatever is left of it.
 pub(crate) fn down(lab: &Lab) -> Result<Removed> {
-    require_root()?;
     let _lock = Lock::change(lab)?;
     remove(lab)
 }
