@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{BRIDGE, HOST_INTERFACE, Host, Lab};
 use super::namespace::{self, Lifetime, NETNS_DIRECTORY, Offload};
-use super::state::{self, Inhabitants, Lock, ProcessId, State};
+use super::state::{self, Inhabitants, LOCK_FILES, Lock, ProcessId, STATE_FILES, State};
 use super::xdp_pass;
 
 /// How a lab is to be made.
@@ -58,7 +58,7 @@ pub(crate) fn up(lab: &Lab, options: UpOptions) -> Result<Up> {
     let made = make(lab, options);
     if made.is_err() {
         // The first error is the one to tell.
-        let _ = remove(lab);
+        let _ = remove(lab).and_then(|_| remove_files(lab, LOCK_FILES));
     }
     made.map(Up::Made)
 }
@@ -316,7 +316,9 @@ pub(crate) struct Removed {
 /// Takes the lab down, whatever is left of it.
 pub(crate) fn down(lab: &Lab) -> Result<Removed> {
     let _lock = Lock::change(lab)?;
-    remove(lab)
+    let removed = remove(lab)?;
+    remove_files(lab, LOCK_FILES)?;
+    Ok(removed)
 }
 
 /// Who lives in the lab's namespaces.
@@ -348,7 +350,17 @@ fn remove(lab: &Lab) -> Result<Removed> {
     if !script.is_empty() {
         ip(None, &script)?;
     }
-    for extension in ["json", "json.new", "sock", "log"] {
+    remove_files(lab, STATE_FILES)?;
+    Ok(Removed {
+        namespaces,
+        processes: ended,
+        others: inside.others,
+    })
+}
+
+/// Removes the lab's files; those that are not there are no error.
+fn remove_files(lab: &Lab, extensions: &[&str]) -> Result<()> {
+    for extension in extensions {
         let path = lab.runtime_file(extension);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -357,11 +369,7 @@ fn remove(lab: &Lab) -> Result<Removed> {
             _ => {}
         }
     }
-    Ok(Removed {
-        namespaces,
-        processes: ended,
-        others: inside.others,
-    })
+    Ok(())
 }
 
 /// Namespaces of this lab that exist, by name.

@@ -63,19 +63,45 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
 impl Lock {
     /// Waits for whoever else is setting up or taking down this lab.
     pub(crate) fn change(lab: &Lab) -> Result<Lock> {
-        let file = lock_file(&lab.runtime_file("lock"))?;
-        file.lock().context("cannot lock the lab")?;
-        Ok(Lock(file))
+        let path = lab.runtime_file(CHANGE_LOCK);
+        loop {
+            let file = lock_file(&path)?;
+            file.lock().context("cannot lock the lab")?;
+            if is_at(&file, &path) {
+                return Ok(Lock(file));
+            }
+        }
     }
 
     /// One `run` at a time in a lab: they would count each other's traffic. `None`: another has it.
     pub(crate) fn run(lab: &Lab) -> Result<Option<Lock>> {
-        let file = lock_file(&lab.runtime_file("run.lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(error).context("cannot lock the lab for a run"),
+        let path = lab.runtime_file(RUN_LOCK);
+        loop {
+            let file = lock_file(&path)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => return Ok(Some(Lock(file))),
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(error).context("cannot lock the lab for a run");
+                }
+            }
         }
+    }
+}
+
+const CHANGE_LOCK: &str = "lock";
+const RUN_LOCK: &str = "run.lock";
+/// Extensions of the files that a lab which is up has in the runtime directory.
+pub(crate) const STATE_FILES: &[&str] = &["json", "json.new", "sock", "log"];
+/// And of those it is locked by; removed last, by whoever holds the lock on changes.
+pub(crate) const LOCK_FILES: &[&str] = &[RUN_LOCK, CHANGE_LOCK];
+
+/// Whether an open lock file is still the one that others would open: `down` removes it.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }
 
