@@ -83,3 +83,47 @@ impl Addr {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_pass_through_unchanged() {
+        for text in [
+            "1.2.3.4",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::1.2.3.4",
+            "2001:db8::ff00:42",
+        ] {
+            let ip: IpAddr = text.parse().unwrap();
+            let (addr, family) = Addr::from_ip(ip);
+            assert_eq!(addr.to_ip(family), ip);
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_become_ipv4() {
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        assert_eq!(Addr::from_ip(mapped), (Addr::v4([10, 0, 0, 1]), 4));
+    }
+
+    #[test]
+    fn order_is_that_of_the_numbers() {
+        let sorted = ["::1", "::ff00", "::1:0", "1::", "1::1", "100::"].map(|text| {
+            let IpAddr::V6(v6) = text.parse().unwrap() else {
+                unreachable!()
+            };
+            Addr::v6(v6.octets())
+        });
+        for (i, low) in sorted.iter().enumerate() {
+            for (j, high) in sorted.iter().enumerate() {
+                assert_eq!(high.is_after(low), j > i);
+            }
+        }
+        assert!(Addr::v4([2, 0, 0, 0]).is_after(&Addr::v4([1, 255, 255, 255])));
+    }
+}

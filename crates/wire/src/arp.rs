@@ -39,3 +39,31 @@ impl View {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::hex;
+
+    const REQUEST: &str = "0001080006040001ba092b6ef8be0a0000010000000000000a000002";
+
+    #[test]
+    fn request() {
+        let view = View::load(hex(REQUEST).as_slice(), 0).unwrap();
+        let expected = Repr {
+            operation: 1,
+            sender_mac: [0xba, 0x09, 0x2b, 0x6e, 0xf8, 0xbe],
+            sender_ip: [10, 0, 0, 1],
+            target_mac: [0; 6],
+            target_ip: [10, 0, 0, 2],
+        };
+        assert_eq!(view.repr(), Some(expected));
+    }
+
+    #[test]
+    fn other_hardware_and_short_packets_have_no_meaning() {
+        let frame_relay = REQUEST.replacen("0001", "000f", 1);
+        assert_eq!(View::load(hex(&frame_relay).as_slice(), 0).unwrap().repr(), None);
+        assert!(View::load(&hex(REQUEST)[..27], 0).is_none());
+    }
+}

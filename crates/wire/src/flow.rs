@@ -744,3 +744,6 @@ pub fn add_u32(counter: &mut u32, amount: u32) {
         *counter = counter.wrapping_add(amount);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,31 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::hex;
+
+    fn check(digits: &str, family: u8, expected: (u8, u8, Option<u16>)) {
+        let view = View::load(hex(digits).as_slice(), 0).unwrap();
+        let identifier = view.is_echo(family).then(|| view.identifier());
+        assert_eq!((view.kind(), view.code(), identifier), expected);
+    }
+
+    #[test]
+    fn echoes_have_an_identifier() {
+        check("080066b400080001", 4, (8, 0, Some(8)));
+        check("00006eb400080001", 4, (0, 0, Some(8)));
+        check("8000000012340001", 6, (128, 0, Some(0x1234)));
+        check("8100000012340001", 6, (129, 0, Some(0x1234)));
+    }
+
+    #[test]
+    fn others_have_none() {
+        check("0303aaaa00000000", 4, (3, 3, None));
+        check("8000000012340001", 4, (128, 0, None));
+        check("0800000012340001", 6, (8, 0, None));
+        assert!(View::load(&hex("0800000012340001")[..7], 0).is_none());
+    }
+}

@@ -94,3 +94,33 @@ impl View {
         [self.0[16], self.0[17], self.0[18], self.0[19]]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{IP4_TCP_SYN, hex};
+
+    #[test]
+    fn fields() {
+        let view = View::load(hex(IP4_TCP_SYN).as_slice(), 0).unwrap();
+        assert_eq!((view.version(), view.header_len(), view.total_len()), (4, 20, 44));
+        assert_eq!((view.tos(), view.ttl(), view.protocol()), (0xc0, 255, 6));
+        assert_eq!((view.src(), view.dst()), ([10, 1, 2, 1], [10, 34, 0, 1]));
+        assert_eq!((view.id(), view.fragment_offset()), (0, 0));
+        assert!(!view.dont_fragment() && !view.more_fragments());
+    }
+
+    #[test]
+    fn fragment_fields() {
+        let mut bytes = hex(IP4_TCP_SYN);
+        bytes[4..8].copy_from_slice(&[0xab, 0xcd, 0x7f, 0xff]);
+        let view = View::load(bytes.as_slice(), 0).unwrap();
+        assert_eq!((view.id(), view.fragment_offset()), (0xabcd, 0xfff8));
+        assert!(view.dont_fragment() && view.more_fragments());
+    }
+
+    #[test]
+    fn short() {
+        assert!(View::load(&hex(IP4_TCP_SYN)[..19], 0).is_none());
+    }
+}

@@ -96,3 +96,40 @@ pub const fn extension_len(kind: u8, len_field: u8) -> Option<usize> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{IP6_UDP, hex};
+
+    #[test]
+    fn fields() {
+        let mut bytes = hex(IP6_UDP);
+        bytes[..4].copy_from_slice(&[0x6a, 0xb5, 0x43, 0x21]);
+        let view = View::load(bytes.as_slice(), 0).unwrap();
+        assert_eq!(
+            (view.version(), view.traffic_class(), view.flow_label()),
+            (6, 0xab, 0x54321)
+        );
+        assert_eq!(
+            (view.payload_len(), view.next_header(), view.hop_limit()),
+            (12, 17, 64)
+        );
+        assert_eq!(view.src(), bytes[8..24]);
+        assert_eq!(view.dst(), bytes[24..40]);
+        assert!(View::load(&bytes[..39], 0).is_none());
+    }
+
+    #[test]
+    fn only_extension_headers_have_a_length() {
+        let with_length: std::vec::Vec<u8> = (0..=255)
+            .filter(|&kind| extension_len(kind, 1).is_some())
+            .collect();
+        assert_eq!(with_length, [0, 43, 44, 51, 60, 135, 139, 140]);
+        for kind in [0, 43, 60, 135, 139, 140] {
+            assert_eq!(extension_len(kind, 2), Some(24));
+        }
+        assert_eq!(extension_len(44, 200), Some(8));
+        assert_eq!(extension_len(51, 4), Some(24));
+    }
+}

@@ -18,6 +18,9 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod addr;
 pub mod arp;
 pub mod event;
@@ -31,6 +34,8 @@ pub mod load;
 pub mod parse;
 pub mod ppp;
 pub mod rows;
+#[cfg(test)]
+mod samples;
 pub mod tcp;
 pub mod tunnel;
 pub mod udp;

@@ -303,3 +303,6 @@ fn pop_label(load: &(impl Load + ?Sized), network: &mut Network) -> Result<(), R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,26 @@ impl Load for [u8] {
         self.get(at..at + N)?.try_into().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_there_or_not() {
+        let bytes: &[u8] = &[1, 2, 3];
+        assert_eq!(bytes.bytes(0), Some([1, 2, 3]));
+        assert_eq!(bytes.bytes::<2>(2), None);
+        assert_eq!(bytes.byte(2), Some(3));
+        assert_eq!(bytes.byte(3), None);
+        assert_eq!(bytes.be16(1), Some(0x0203));
+        assert_eq!(bytes.bytes::<2>(usize::MAX), None);
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_the_bound() {
+        let bytes: &[u8] = &[7; OFFSET_MAX + 8];
+        assert_eq!(bytes.bytes(OFFSET_MAX), Some([7; 4]));
+        assert_eq!(bytes.byte(OFFSET_MAX + 1), None);
+    }
+}

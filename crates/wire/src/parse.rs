@@ -459,3 +459,6 @@ fn set_payload(packet: &mut Packet, at: usize) {
     packet.payload_at = at as u16;
     packet.payload_len = packet.l3_end.saturating_sub(at as u32);
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,3 +37,34 @@ pub(crate) fn enter(load: &(impl Load + ?Sized), at: usize) -> Result<(usize, u1
         _ => Err(Reject::NotIp),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::hex;
+
+    fn check(digits: &str, expected: Result<(usize, u16), Reject>) {
+        assert_eq!(enter_hdlc(hex(digits).as_slice(), 0), expected, "{digits}");
+    }
+
+    #[test]
+    fn protocols() {
+        check("0021 45", Ok((2, ethertype::IPV4)));
+        check("ff03 0021 45", Ok((4, ethertype::IPV4)));
+        check("21 45", Ok((1, ethertype::IPV4)));
+        check("ff03 57 60", Ok((3, ethertype::IPV6)));
+        check("0281 0001", Ok((2, ethertype::MPLS)));
+        check("0283 0001", Ok((2, ethertype::MPLS_MULTICAST)));
+        check("c021 0100", Err(Reject::NotIp));
+        check("", Err(Reject::LinkShort));
+        check("ff03", Err(Reject::LinkShort));
+        check("00", Err(Reject::LinkShort));
+    }
+
+    #[test]
+    fn cisco_hdlc_under_the_same_link_type() {
+        check("0f00 0800 45c0", Ok((4, ethertype::IPV4)));
+        check("8f00 8035 0000", Ok((4, 0x8035)));
+        check("0f00 08", Err(Reject::LinkShort));
+    }
+}

@@ -363,3 +363,6 @@ pub struct KeyedRow<R> {
     pub key: FlowKey,
     pub row: R,
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,3 +179,110 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{IP4_TCP_SYN, hex};
+
+    #[test]
+    fn fields() {
+        let view = View::load(hex(IP4_TCP_SYN).as_slice(), 20).unwrap();
+        assert_eq!((view.src_port(), view.dst_port()), (11001, 23));
+        assert_eq!((view.seq(), view.ack()), (0x9832_0ffb, 0));
+        assert_eq!(
+            (view.header_len(), view.flags(), view.window()),
+            (24, flag::SYN, 4128)
+        );
+        assert!(View::load(&hex(IP4_TCP_SYN)[..39], 20).is_none());
+    }
+
+    fn check(digits: &str, expected: Options) {
+        let bytes = hex(digits);
+        assert_eq!(Options::load(bytes.as_slice(), 0, bytes.len()), expected);
+    }
+
+    #[test]
+    fn options_of_a_linux_syn() {
+        check(
+            "020405b40402080a0e7fe5a00000000701030307",
+            Options {
+                ts_value: 0x0e7f_e5a0,
+                ts_echo: 7,
+                mss: 1460,
+                window_scale: 7,
+                seen: seen::MSS | seen::SACK_PERMITTED | seen::TIMESTAMPS | seen::WINDOW_SCALE,
+            },
+        );
+    }
+
+    #[test]
+    fn options_stop_at_the_end_of_the_list() {
+        let mss = Options {
+            mss: 536,
+            seen: seen::MSS,
+            ..Options::default()
+        };
+        check("02040218", mss);
+        check("010102040218", mss);
+        check("0204021800030307", mss);
+        check("", Options::default());
+    }
+
+    #[test]
+    fn shift_counts_above_14_are_14() {
+        let expected = Options {
+            window_scale: 14,
+            seen: seen::WINDOW_SCALE,
+            ..Options::default()
+        };
+        check("0303ff", expected);
+    }
+
+    #[test]
+    fn options_that_lie_about_their_length() {
+        let malformed = Options {
+            seen: seen::MALFORMED,
+            ..Options::default()
+        };
+        check("0200", malformed);
+        check("0201", malformed);
+        check("020405", malformed);
+        check("fe28", malformed);
+        // A known kind with another length is stepped over.
+        check(
+            "02030003030101",
+            Options {
+                window_scale: 1,
+                seen: seen::WINDOW_SCALE,
+                ..Options::default()
+            },
+        );
+        check(
+            "0506000000010000",
+            Options {
+                seen: seen::SACK,
+                ..Options::default()
+            },
+        );
+    }
+
+    #[test]
+    fn options_that_the_capture_cuts_are_not_malformed() {
+        let bytes = hex("0204021803");
+        let mss = Options {
+            mss: 536,
+            seen: seen::MSS,
+            ..Options::default()
+        };
+        assert_eq!(Options::load(bytes.as_slice(), 0, 12), mss);
+        assert_eq!(Options::load(&bytes[..3], 0, 12), Options::default());
+    }
+
+    #[test]
+    fn the_walk_is_bounded() {
+        let mut bytes = [1u8; 40];
+        bytes[OPTIONS_MAX..OPTIONS_MAX + 4].copy_from_slice(&[2, 4, 5, 0xb4]);
+        assert_eq!(Options::load(&bytes[..], 0, 40), Options::default());
+    }
+}

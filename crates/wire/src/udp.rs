@@ -42,3 +42,17 @@ impl View {
         self.len() <= HEADER_LEN as u16
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{IP4_UDP, hex};
+
+    #[test]
+    fn fields() {
+        let view = View::load(hex(IP4_UDP).as_slice(), 20).unwrap();
+        assert_eq!((view.src_port(), view.dst_port(), view.len()), (38448, 53, 12));
+        assert!(!view.is_empty());
+        assert!(View::load(&hex(IP4_UDP)[..27], 20).is_none());
+    }
+}
