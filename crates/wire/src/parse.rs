@@ -78,7 +78,8 @@ pub mod note {
     /// Later fragment: no ports.
     pub const FRAGMENT_LATER: u16 = 8;
     pub const IP_OPTIONS: u16 = 16;
-    /// An IPv6 extension header is cut or the chain is longer than [`crate::ipv6::EXTENSIONS_MAX`].
+    /// An IPv6 extension header is cut, the chain is longer than [`crate::ipv6::EXTENSIONS_MAX`], or
+    /// a fragment holds a fragment.
     pub const EXTENSIONS_BAD: u16 = 32;
     pub const EXTENSIONS: u16 = 64;
     pub const TCP_OPTIONS_BAD: u16 = 128;
@@ -333,7 +334,9 @@ fn walk_extensions(load: &(impl Load + ?Sized), packet: &mut Packet, mut at: usi
         };
         packet.notes |= note::EXTENSIONS;
         if packet.protocol == ip_proto::FRAGMENT {
-            let Some(b) = load.bytes::<8>(at) else {
+            // A fragment in a fragment would be two things at once; no stack sends one.
+            let is_second = packet.notes & note::FRAGMENT_FIRST != 0;
+            let Some(b) = load.bytes::<8>(at).filter(|_| !is_second) else {
                 packet.notes |= note::EXTENSIONS_BAD;
                 return at;
             };

@@ -421,6 +421,21 @@ fn fragments_of_ipv6() {
     assert_eq!((atomic.notes, atomic.src_port), (note::EXTENSIONS, 53));
 }
 
+#[test]
+fn a_fragment_in_a_fragment_is_not_followed() {
+    for second in ["0009", "0001", "0000"] {
+        let payload = hex(&format!(
+            "2c00 0001 00000001 1100 {second} 00000002 0035 1000 0008 0000"
+        ));
+        let packet = ip(&ip6_of(ip_proto::FRAGMENT, &payload)).unwrap();
+        assert_eq!(
+            packet.notes,
+            note::EXTENSIONS | note::EXTENSIONS_BAD | note::FRAGMENT_FIRST
+        );
+        assert_eq!((packet.frag_id, packet.frag_offset, packet.src_port), (1, 0, 0));
+    }
+}
+
 /// What the packet inside `outer` shows: tunnel, id, family, ports.
 type Inside = (u8, u32, u8, u16, u16);
 
