@@ -131,3 +131,133 @@ impl Facts for PacketFacts<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::filter::Filter;
+    use wire::flow::{Direction, FlowRow, Size, StampedAt};
+    use wire::tcp::flag;
+    use wire::{Addr, FlowKey};
+
+    use super::*;
+    use crate::record::Context;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn packet() -> Packet {
+        Packet {
+            src: Addr::v4([10, 0, 0, 9]),
+            dst: Addr::v4([192, 0, 2, 1]),
+            src_port: 40_000,
+            dst_port: 443,
+            family: 4,
+            protocol: ip_proto::TCP,
+            ttl: 64,
+            tcp_flags: flag::SYN,
+            tcp_window: 512,
+            vlan: link::VLAN_PRESENT | 7,
+            ..Packet::default()
+        }
+    }
+
+    /// A SYN, and a reset two seconds later.
+    fn flow() -> FlowRecord {
+        let syn = packet();
+        let reset = Packet {
+            src: syn.dst,
+            dst: syn.src,
+            src_port: 443,
+            dst_port: 40_000,
+            tcp_flags: flag::RST | flag::ACK,
+            ttl: 50,
+            ..syn
+        };
+        let (key, direction) = FlowKey::of(&syn, 1);
+        let mut row = FlowRow::begin(direction, SECOND_NS, 0);
+        row.account(direction, &syn, Size::one(78), &StampedAt(SECOND_NS));
+        let back: Direction = direction.opposite();
+        row.account(back, &reset, Size::one(60), &StampedAt(3 * SECOND_NS));
+        let context = Context {
+            interface: Some("eth0"),
+            ..Context::default()
+        };
+        FlowRecord::from_row(&key, &row, &context)
+    }
+
+    #[track_caller]
+    fn check(facts: &impl Facts, filters: &[(&str, bool)]) {
+        for (text, expected) in filters {
+            let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{}", error.render(text)));
+            assert_eq!(filter.eval(facts), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn flows() {
+        check(
+            &flow(),
+            &[
+                ("src == 10.0.0.9 and dst in 192.0.2.0/24", true),
+                ("sport == 40000 and dport == 443 and tcp and ip4", true),
+                ("host == 192.0.2.1 and not port == 80", true),
+                ("iface == eth0 and vlan == 7", true),
+                ("tunnel", false),
+                ("ttl == 50", true),
+                ("flags == SRA", true),
+                ("flags.syn and flags.rst and not flags.fin", true),
+                ("tcp.state == closed and tcp.resets == 1", true),
+                ("rtt", false),
+                ("packets == 2 and packets_toserver == 1", true),
+                ("bytes == 138 and bytes_toclient == 60", true),
+                ("duration == 2s and rate_pps == 1", true),
+                ("rate_bps == 552", true),
+                ("incomplete", false),
+                ("pid or comm == nginx or icmp.type == 8", false),
+            ],
+        );
+    }
+
+    #[test]
+    fn packets() {
+        let packet = packet();
+        let data = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        let facts = PacketFacts {
+            packet: &packet,
+            data: &data,
+            frame_len: 78,
+            is_ethernet: true,
+            interface: Some("eth0"),
+            direction: Some("in"),
+        };
+        check(
+            &facts,
+            &[
+                ("src == 10.0.0.9 and dport == 443 and flags == S", true),
+                (
+                    "dst.mac == 02:00:00:00:00:01 and src.mac == 02:00:00:00:00:02",
+                    true,
+                ),
+                ("len == 78 and direction == in and vlan == 7", true),
+                ("tcp.window < 1000 and ttl == 64 and not frag", true),
+                ("icmp.type == 0 or vni == 0", false),
+            ],
+        );
+        let later = Packet {
+            notes: note::FRAGMENT_LATER,
+            ..packet
+        };
+        let facts = PacketFacts {
+            packet: &later,
+            is_ethernet: false,
+            direction: None,
+            ..facts
+        };
+        check(
+            &facts,
+            &[
+                ("frag", true),
+                ("port == 443 or flags or src.mac or direction == in", false),
+            ],
+        );
+    }
+}

@@ -134,8 +134,9 @@ fn gre(load: &(impl Load + ?Sized), at: usize) -> Option<Inner> {
         next += 4;
     }
     if version == 1 {
-        // The upper half of PPTP's "key" is the payload length.
-        id &= 0xffff;
+        // PPTP's "key" is the payload length and the receiver's number for the call, so the two
+        // directions differ in it: as an identifier it would make two flows of every inner one.
+        id = 0;
         if b[1] & PPTP_ACKNOWLEDGEMENT != 0 {
             next += 4;
         }

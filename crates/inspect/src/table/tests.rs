@@ -251,7 +251,7 @@ fn tcp_states() {
 fn tcp_openings() {
     let syn = tcp(0, Client, "S", 100, 0);
     check(
-        &[syn.clone()],
+        std::slice::from_ref(&syn),
         &[&format!("{TCP_FLOW} new shutdown 1/0 syn_sent")],
     );
     check(
