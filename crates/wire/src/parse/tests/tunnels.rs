@@ -109,10 +109,10 @@ fn gre() {
     check("b000 0800 abcd0000 00000007 00000001", &inner, found(7));
     check("0000 6558", &ethernet_of(IP4_UDP), found(0));
     check("0000 86dd", &hex(IP6_UDP), Some((kind, 0, 6, 30000, 13000)));
-    // PPTP: payload length and call id stand where the key does; sequence and acknowledgement.
+    // PPTP: payload length and call stand where the key does, and are none; sequence and acknowledgement.
     let ppp = hex(&format!("ff03 0021 {IP4_UDP}"));
-    check("3081 880b 0067 1780 000068fb 10000838", &ppp, found(0x1780));
-    check("2001 880b 0067 1780", &ppp, found(0x1780));
+    check("3081 880b 0067 1780 000068fb 10000838", &ppp, found(0));
+    check("2001 880b 0067 1780", &ppp, found(0));
     // Source routing, a later version, another protocol, cut.
     check("4000 0800 00000000", &inner, None);
     check("0002 0800", &inner, None);
