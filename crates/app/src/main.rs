@@ -20,6 +20,9 @@ struct Arguments {
 enum Action {
     /// What is in capture files, by flow
     Read(cli::read::ReadArgs),
+    /// Every BPF program of the host: where it is attached, what it costs
+    #[command(subcommand)]
+    Programs(cli::programs::ProgramsArgs),
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
@@ -28,6 +31,7 @@ enum Action {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Action::Read(args) => cli::read::run(&args),
+        Action::Programs(args) => cli::programs::run(&args),
         Action::Lab(args) => lab::run(args),
     };
     result.unwrap_or_else(|error| {

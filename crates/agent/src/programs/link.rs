@@ -38,20 +38,27 @@ pub(super) enum LinkTarget {
     },
 }
 
-/// Every link of the host that has a program, and whether there were too many to look at.
-pub(super) fn links(btf: &mut BtfNames) -> io::Result<(Vec<Link>, bool)> {
+/// Every link of the host that has a program. Sentences about what could not be looked at go to `missing`.
+pub(super) fn links(btf: &mut BtfNames, missing: &mut Vec<String>) -> io::Result<Vec<Link>> {
     let (ids, is_cut) = match sys::ids(Object::Link) {
         Ok(found) => found,
         // Before kernel 5.8 links have no ids.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok((Vec::new(), false)),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    super::note_cut(is_cut, "links", missing);
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
         let Some(fd) = sys::open(Object::Link, id)? else {
             continue;
         };
-        let info = sys::link_info(fd.as_fd())?;
+        let info = match sys::link_info(fd.as_fd()) {
+            Ok(info) => info,
+            Err(error) => {
+                missing.push(format!("cannot read the information of BPF link {id}: {error}"));
+                continue;
+            }
+        };
         if info.program_id != 0 {
             let target = target(fd.as_fd(), &info, btf);
             found.push(Link {
@@ -61,7 +68,7 @@ pub(super) fn links(btf: &mut BtfNames) -> io::Result<(Vec<Link>, bool)> {
             });
         }
     }
-    Ok((found, is_cut))
+    Ok(found)
 }
 
 fn target(fd: BorrowedFd<'_>, info: &LinkInfo, btf: &mut BtfNames) -> LinkTarget {

@@ -9,6 +9,7 @@
 //! Everything here only looks: nothing is attached, detached or changed, except that a [`Sampler`] turns
 //! the kernel's run statistics on while it lives.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -110,7 +111,7 @@ pub struct Program {
     pub pins: Vec<PathBuf>,
     /// Processes that hold it, or a link of it.
     pub owners: Vec<Owner>,
-    /// Where it runs, in the order of [`Attachment`]s found.
+    /// Where it runs; those of one interface in the order in which packets meet them.
     pub attachments: Vec<Attachment>,
     /// Program arrays from which it is tail called. Such runs appear in no statistics: the kernel
     /// counts the program that was entered first.
@@ -246,23 +247,22 @@ pub fn list() -> Result<Listing, Error> {
         let info = sys::program_info(fd.as_fd()).map_err(cannot("read the information of a BPF program"))?;
         let map_ids = sys::program_map_ids(fd.as_fd(), info.n_map_ids)
             .map_err(cannot("read the maps of a BPF program"))?;
+        let map_ids: BTreeSet<u32> = map_ids.into_iter().collect();
         let mut program = describe(fd.as_fd(), &info, boot_unix_ns, &mut btf);
         program.pins = pins.programs.get(&id).cloned().unwrap_or_default();
         program.owners = holders.by_program.get(&id).cloned().unwrap_or_default();
         for map_id in map_ids {
-            if !maps.contains_key(&map_id) {
-                maps.insert(map_id, map(map_id, &pins)?);
-            }
-            program
-                .maps
-                .extend(maps.get(&map_id).into_iter().flatten().cloned());
+            let map = match maps.entry(map_id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(map(map_id, &pins)?),
+            };
+            program.maps.extend(map.clone());
         }
         infos.push(info);
         programs.push(program);
     }
 
-    let (links, is_cut) = link::links(&mut btf).map_err(cannot("list BPF links"))?;
-    note_cut(is_cut, "links", &mut missing);
+    let links = link::links(&mut btf, &mut missing).map_err(cannot("list BPF links"))?;
     note_cut(holders.is_cut, "descriptors of processes", &mut missing);
     note_cut(pins.is_cut, "files in bpffs", &mut missing);
     let found = attachments(&infos, &links, &maps, &mut missing);

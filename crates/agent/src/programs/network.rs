@@ -53,8 +53,8 @@ pub(super) fn collect(
         };
         match visit(Some(&place.path)) {
             Ok((spots, inode)) => join(spots, inode, Some(&namespace), links, used_links, found),
-            // Gone meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Gone meanwhile, with its name or its process.
+            Err(_) if inode_of(&place.path) != Some(place.inode) => {}
             Err(error) => missing.push(format!(
                 "cannot look into network namespace {}: {error}",
                 place.name
@@ -63,9 +63,13 @@ pub(super) fn collect(
     }
 }
 
+/// Inode of the namespace behind a path, if there still is one.
+fn inode_of(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|meta| meta.ino())
+}
+
 /// Network namespaces other than our own: those with a name first, then those of processes.
 fn places() -> Vec<Place> {
-    let inode_of = |path: &Path| std::fs::metadata(path).ok().map(|meta| meta.ino());
     let own = inode_of(Path::new("/proc/thread-self/ns/net"));
     let mut seen: HashSet<u64> = own.into_iter().collect();
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! What programs cost while they are looked at.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -173,7 +173,7 @@ impl Sampler {
         }
         self.labels.retain(|id, _| readings.contains_key(id));
         let arrays = program_arrays(&HashMap::new(), &mut Vec::new())?;
-        self.tail_called = arrays.into_values().flat_map(|slots| slots.into_keys()).collect();
+        self.tail_called = arrays.into_values().flat_map(BTreeMap::into_keys).collect();
         Ok(readings)
     }
 }

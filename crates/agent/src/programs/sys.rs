@@ -89,7 +89,8 @@ pub(super) fn ids(object: Object) -> io::Result<(Vec<u32>, bool)> {
     Ok((found, true))
 }
 
-/// A descriptor of the object; `None` when it has gone meanwhile.
+/// A descriptor of the object; `None` when it has gone meanwhile, or is not yet whole: the kernel answers
+/// EAGAIN for a link that is about to be attached.
 pub(super) fn open(object: Object, id: u32) -> io::Result<Option<OwnedFd>> {
     let (command, open_flags) = match object {
         Object::Program => (command::PROG_GET_FD_BY_ID, 0),
@@ -103,7 +104,7 @@ pub(super) fn open(object: Object, id: u32) -> io::Result<Option<OwnedFd>> {
     };
     match bpf_fd(command, &mut attr) {
         Ok(fd) => Ok(Some(fd)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN)) => Ok(None),
         Err(error) => Err(error),
     }
 }
