@@ -19,9 +19,8 @@ impl Interfaces {
     pub(super) fn number(&mut self, place: u32, interface: Option<&Interface>) -> u32 {
         let name = interface.map_or("", |interface| interface.name.as_str());
         if let Some(&number) = self.by_place.get(place as usize)
-            && let Some((known_place, known_name)) = self.known.get(number as usize)
-            && known_name == name
-            && (*known_place == place || !name.is_empty())
+            && let Some(known) = self.known.get(number as usize)
+            && is_same(known, place, name)
         {
             return number;
         }
@@ -30,9 +29,7 @@ impl Interfaces {
 
     #[cold]
     fn look_up(&mut self, place: u32, name: &str) -> u32 {
-        let found = self.known.iter().position(|(known_place, known_name)| {
-            known_name == name && (*known_place == place || !name.is_empty())
-        });
+        let found = self.known.iter().position(|known| is_same(known, place, name));
         let number = found.unwrap_or_else(|| {
             self.known.push((place, name.to_owned()));
             self.known.len() - 1
@@ -50,5 +47,16 @@ impl Interfaces {
     pub(super) fn name(&self, number: u32) -> Option<&str> {
         let (_, name) = self.known.get(number as usize)?;
         (!name.is_empty()).then_some(name.as_str())
+    }
+}
+
+/// Empty names are never compared as text: comparing nothing at the address an empty string has
+/// costs a processor with masked loads as much as counting the packet (measured with AVX-512).
+#[inline]
+fn is_same((known_place, known_name): &(u32, String), place: u32, name: &str) -> bool {
+    if name.is_empty() {
+        known_name.is_empty() && *known_place == place
+    } else {
+        known_name == name
     }
 }
