@@ -348,8 +348,20 @@ pub mod row_flag {
     pub const FRAGMENTS: u8 = 16;
 }
 
-/// Two segments less than this apart are disorder, not loss (tshark's rule of thumb, 3 ms).
+/// A hole filled within this time is disorder, not loss, where no round trip was measured (tshark's
+/// rule of thumb, 3 ms).
 const DISORDER_NS: u64 = 3_000_000;
+
+/// How soon a hole is filled by a late segment rather than by one sent again: what is sent again
+/// takes a round trip at least, from the receiver's complaint to the sender and back.
+#[inline(always)]
+const fn disorder_ns(rtt_server_us: u32, rtt_client_us: u32) -> u64 {
+    if rtt_server_us == 0 || rtt_client_us == 0 {
+        DISORDER_NS
+    } else {
+        (rtt_server_us as u64 + rtt_client_us as u64) * 1000
+    }
+}
 
 impl FlowRow {
     /// A row for a flow whose first packet goes `client`'s way.
@@ -407,7 +419,8 @@ impl FlowRow {
         if self.sides[index].seen & seen::ACK_DUE != 0 && flags & flag::SYN == 0 {
             self.finish_handshake(direction, packet, clock);
         }
-        self.sides[index].note_segment(packet, clock);
+        let disorder_ns = disorder_ns(self.rtt_server_us, self.rtt_client_us);
+        self.sides[index].note_segment(packet, disorder_ns, clock);
     }
 
     /// SYN, SYN-ACK, FIN and RST.
@@ -589,7 +602,7 @@ impl Side {
 
     /// Flags, window and sequence of any TCP segment.
     #[inline(always)]
-    fn note_segment(&mut self, packet: &Packet, clock: &impl Clock) {
+    fn note_segment(&mut self, packet: &Packet, disorder_ns: u64, clock: &impl Clock) {
         let flags = packet.tcp_flags;
         if self.flags & flags != flags {
             self.flags |= flags;
@@ -599,7 +612,7 @@ impl Side {
         }
         let occupies = packet.payload_len + (flags & flag::SYN != 0) as u32 + (flags & flag::FIN != 0) as u32;
         if occupies != 0 && flags & flag::RST == 0 {
-            self.note_sequence(packet.tcp_seq, occupies, flags, clock);
+            self.note_sequence(packet.tcp_seq, occupies, flags, disorder_ns, clock);
         } else if self.seen & seen::SEQ == 0 && flags & flag::ACK != 0 && flags & flag::RST == 0 {
             self.seen |= seen::SEQ;
             self.next_seq = packet.tcp_seq;
@@ -622,7 +635,7 @@ impl Side {
 
     /// Order of a segment that occupies `len` sequence numbers from `seq`.
     #[inline(always)]
-    fn note_sequence(&mut self, seq: u32, len: u32, flags: u8, clock: &impl Clock) {
+    fn note_sequence(&mut self, seq: u32, len: u32, flags: u8, disorder_ns: u64, clock: &impl Clock) {
         let end = seq.wrapping_add(len);
         if self.seen & seen::SEQ == 0 || flags & flag::SYN != 0 && !self.has_sent_syn(seq) {
             self.seen = self.seen & !seen::HOLE | seen::SEQ;
@@ -630,7 +643,7 @@ impl Side {
         } else if seq == self.next_seq {
             self.next_seq = end;
         } else {
-            self.note_disorder(seq, end, flags, clock);
+            self.note_disorder(seq, end, flags, disorder_ns, clock);
         }
     }
 
@@ -643,7 +656,7 @@ impl Side {
     }
 
     #[inline(always)]
-    fn note_disorder(&mut self, seq: u32, end: u32, flags: u8, clock: &impl Clock) {
+    fn note_disorder(&mut self, seq: u32, end: u32, flags: u8, disorder_ns: u64, clock: &impl Clock) {
         let ahead = seq.wrapping_sub(self.next_seq) as i32 > 0;
         if ahead {
             self.hole_from = self.next_seq;
@@ -660,7 +673,7 @@ impl Side {
         }
         let in_hole = self.seen & seen::HOLE != 0
             && seq.wrapping_sub(self.hole_from) < self.hole_to.wrapping_sub(self.hole_from);
-        if in_hole && clock.exact_ns().wrapping_sub(self.hole_ns) < DISORDER_NS {
+        if in_hole && clock.exact_ns().wrapping_sub(self.hole_ns) < disorder_ns {
             add_u32(&mut self.out_of_order, 1);
         } else {
             add_u32(&mut self.retransmits, 1);

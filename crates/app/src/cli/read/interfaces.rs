@@ -60,3 +60,48 @@ fn is_same((known_place, known_name): &(u32, String), place: u32, name: &str) ->
         known_name == name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inspect::capfile::{PcapngWriter, Reader, Step};
+
+    use super::*;
+
+    /// Interfaces of these names, as a reader gives them.
+    fn interfaces(names: &[&str]) -> Vec<Interface> {
+        let mut writer = PcapngWriter::new(&Default::default());
+        for name in names {
+            let info = inspect::capfile::InterfaceInfo {
+                name,
+                ..Default::default()
+            };
+            writer.add_interface(&info);
+        }
+        let bytes = writer.bytes().to_vec();
+        let mut reader = Reader::new();
+        let step = reader.next(&mut bytes.as_slice());
+        assert!(matches!(step, Ok(Step::NeedMore { .. })));
+        reader.interfaces().to_vec()
+    }
+
+    #[test]
+    fn the_same_name_is_the_same_interface_and_no_name_goes_by_place() {
+        let first = interfaces(&["eth0", "", "wlan0"]);
+        let second = interfaces(&["wlan0", "eth0", ""]);
+        let seen = [
+            (0, first.first()),
+            (1, first.get(1)),
+            (2, first.get(2)),
+            (0, second.first()),
+            (1, second.get(1)),
+            (2, second.get(2)),
+            (1, first.get(1)),
+            (0, None),
+        ];
+        let mut known = Interfaces::default();
+        let numbers = seen.map(|(place, interface)| known.number(place, interface));
+        assert_eq!(numbers, [0, 1, 2, 2, 0, 3, 1, 4]);
+        assert_eq!(known.name(2), Some("wlan0"));
+        assert_eq!(known.name(1), None);
+    }
+}

@@ -127,3 +127,19 @@ fn zero_windows() {
     let side = row_of(&silent).sides[0];
     assert_eq!((side.zero_windows, side.seen & seen::WINDOW), (0, 0));
 }
+
+/// The handshake's round trip is 350 µs: what fills a hole sooner cannot have been asked for.
+#[test]
+fn a_hole_filled_within_the_round_trip_is_disorder() {
+    let filled_after_us = |us: u64| {
+        let mut segments = HANDSHAKE.to_vec();
+        segments.extend([
+            client(1000, ACK, 100, 100),
+            client(1010, ACK, 300, 100),
+            client(1010 + us, ACK, 200, 100),
+        ]);
+        disorder(&segments)
+    };
+    assert_eq!(filled_after_us(349), (0, 1));
+    assert_eq!(filled_after_us(350), (1, 0));
+}
