@@ -368,16 +368,34 @@ impl FlowRow {
     #[inline(always)]
     #[must_use]
     pub fn begin(client: Direction, first_ns: u64, samples: u8) -> Self {
-        let mut row = Self {
-            client: client as u8,
-            first_ns,
-            last_ns: first_ns,
-            ..Self::default()
-        };
-        row.sides[0].window_scale = NO_WINDOW_SCALE;
-        row.sides[1].window_scale = NO_WINDOW_SCALE;
-        row.samples_left = [samples, samples];
+        let mut row = Self::default();
+        row.reset(client, first_ns, samples);
         row
+    }
+
+    /// Makes this row what [`FlowRow::begin`] gives, in place: the kernel's stack has no room for
+    /// a second row.
+    #[inline(always)]
+    pub fn reset(&mut self, client: Direction, first_ns: u64, samples: u8) {
+        for counts in &mut self.counts {
+            *counts = Counts::default();
+        }
+        for side in &mut self.sides {
+            *side = Side::default();
+            side.window_scale = NO_WINDOW_SCALE;
+        }
+        self.owner = Owner::default();
+        self.last_ns = first_ns;
+        self.first_ns = first_ns;
+        self.rtt_server_us = 0;
+        self.rtt_client_us = 0;
+        self.adopted_bytes = 0;
+        self.adopted_packets = 0;
+        self.flags = 0;
+        self.client = client as u8;
+        self.samples_left = [samples, samples];
+        self.connections = 0;
+        self.padding = 0;
     }
 
     /// Counts one packet of this flow.

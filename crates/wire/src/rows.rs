@@ -354,6 +354,35 @@ pub struct SocketRow {
 
 const _: () = assert!(size_of::<SocketRow>() == 80);
 
+/// TCP states of the kernel's enum, 1 (established) to 12; index 0 is unused.
+pub const TCP_STATES: usize = 13;
+
+/// TCP of the whole host, from tracepoints, one row a CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpTotals {
+    /// Sockets that entered each state.
+    pub entered: [u64; TCP_STATES],
+    /// Segments sent again, of established connections.
+    pub retransmits: u64,
+    /// SYN and SYN-ACK segments sent again.
+    pub retransmitted_handshakes: u64,
+}
+
+/// Byte offsets of tracepoint fields, read at load time from the kernel's own description;
+/// [`FIELD_MISSING`] where this kernel has no such field.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TracepointFields {
+    pub kfree_skb_reason: u32,
+    pub set_state_new: u32,
+    pub set_state_protocol: u32,
+    pub retransmit_state: u32,
+}
+
+/// A tracepoint field that this kernel does not have.
+pub const FIELD_MISSING: u32 = u32::MAX;
+
 /// Slots of drop-reason counters; the kernel has about 130 reasons.
 pub const DROP_REASONS: u32 = 512;
 
