@@ -2,10 +2,10 @@
 
 use wire::event::kind;
 use wire::flow::row_flag;
-use wire::parse::{note, parse_inner};
+use wire::parse::{note, parse_inner_into};
 use wire::rows::{AggregateKey, AggregateRow, INTERFACE_SLOTS, InterfaceCounters, Pending, Step, budget};
 use wire::tcp::flag;
-use wire::{Clock, Direction, FlowKey, FlowRow, Link, Packet, Reject, Size, Start, ip_proto, parse};
+use wire::{Clock, Direction, FlowKey, FlowRow, Link, Packet, Reject, Size, Start, ip_proto, parse_into};
 
 use crate::clock::{KernelClock, admit};
 use crate::emit::emit;
@@ -76,12 +76,18 @@ const WALKED: u32 = u32::MAX;
 #[inline(never)]
 fn walk<F: Frame>(frame: &F, link: Link, packet: &mut Packet) -> u32 {
     let start = Start { link, at: 0, vlan: frame.stripped_vlan(), frame_len: frame.len() };
-    match parse(frame, start) {
-        Ok(found) => {
-            *packet = found;
-            WALKED
-        }
+    match parse_into(frame, start, packet) {
+        Ok(()) => WALKED,
         Err(reject) => reject as u32,
+    }
+}
+
+/// As [`walk`], for the packet inside `outer`: its offset, or 0 if there is none.
+#[inline(never)]
+fn walk_inner<F: Frame>(frame: &F, outer: &Packet, packet: &mut Packet) -> u32 {
+    match parse_inner_into(frame, outer, packet) {
+        Some(Ok(at)) => at as u32,
+        _ => 0,
     }
 }
 
@@ -154,8 +160,12 @@ fn observe_inner<F: Frame>(
     frames: u32,
     counters: &mut InterfaceCounters,
 ) {
-    let Some(Ok((packet, at))) = parse_inner(frame, outer) else { return };
-    let len = outer.l3_end.saturating_sub(at as u32);
+    let mut packet = Packet::default();
+    let at = walk_inner(frame, outer, &mut packet);
+    if at == 0 {
+        return;
+    }
+    let len = outer.l3_end.saturating_sub(at);
     let size = Size { bytes: len, frames, frame_len: len / frames.max(1) };
     let (key, direction) = FlowKey::of(&packet, ifindex);
     let seen = Seen { frame, packet: &packet, key, size, link: Link::Ethernet, direction };

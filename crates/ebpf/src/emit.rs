@@ -31,7 +31,7 @@ pub fn emit<F: Frame>(frame: &F, what: u8, link: Link, key: &FlowKey, direction:
         link: link as u8,
         egress: F::EGRESS as u8,
         packet_len,
-        padding: 0,
+        padding: [0; 2],
     };
     // The verifier wants to see a range that excludes 0.
     let captured = captured & 0xfff;

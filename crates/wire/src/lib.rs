@@ -44,7 +44,7 @@ pub use addr::Addr;
 pub use flow::{Clock, Direction, FlowKey, FlowRow, Size};
 pub use link::Link;
 pub use load::Load;
-pub use parse::{Packet, Reject, Start, parse};
+pub use parse::{Packet, Reject, Start, parse, parse_into};
 
 /// Version of everything that crosses between the kernel programs and user space: keys, rows,
 /// events and settings. Part of the pin path; raised by one with every change of layout or meaning.

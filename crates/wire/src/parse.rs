@@ -182,18 +182,40 @@ impl Start {
 /// that the packet is still counted under its addresses.
 #[inline(always)]
 pub fn parse(load: &(impl Load + ?Sized), start: Start) -> Result<Packet, Reject> {
+    let mut packet = Packet::default();
+    parse_into(load, start, &mut packet)?;
+    Ok(packet)
+}
+
+/// As [`parse`], into a place the caller has: kernel programs cannot afford copies on their
+/// 512-byte stack. After an error `packet` holds nothing of use.
+#[inline(always)]
+pub fn parse_into(load: &(impl Load + ?Sized), start: Start, packet: &mut Packet) -> Result<(), Reject> {
     let network = find_network(load, start.link, start.at, start.vlan)?;
     match network.ethertype {
-        ethertype::IPV4 => ip4(load, &network, start.frame_len),
-        ethertype::IPV6 => ip6(load, &network, start.frame_len),
+        ethertype::IPV4 => ip4(load, &network, start.frame_len, packet),
+        ethertype::IPV6 => ip6(load, &network, start.frame_len, packet),
         ethertype::ARP => Err(Reject::Arp),
         _ => Err(Reject::NotIp),
     }
 }
 
-/// Walks the packet inside `outer`, if it is a tunnel's; `None` if it is not.
+/// Walks the packet inside `outer`, if it is a tunnel's; `None` if it is not. With the packet comes
+/// its offset in the frame.
 #[inline(always)]
 pub fn parse_inner(load: &(impl Load + ?Sized), outer: &Packet) -> Option<Result<(Packet, usize), Reject>> {
+    let mut packet = Packet::default();
+    let at = parse_inner_into(load, outer, &mut packet)?;
+    Some(at.map(|at| (packet, at)))
+}
+
+/// As [`parse_inner`], into a place the caller has.
+#[inline(always)]
+pub fn parse_inner_into(
+    load: &(impl Load + ?Sized),
+    outer: &Packet,
+    packet: &mut Packet,
+) -> Option<Result<usize, Reject>> {
     const UNREADABLE: u16 = note::FRAGMENT_LATER | note::L4_SHORT | note::L4_BAD | note::EXTENSIONS_BAD;
     if outer.notes & UNREADABLE != 0 {
         return None;
@@ -208,14 +230,12 @@ pub fn parse_inner(load: &(impl Load + ?Sized), outer: &Packet) -> Option<Result
         vlan: 0,
         frame_len: outer.l3_end,
     };
-    match parse(load, start) {
-        Ok(mut packet) => {
-            packet.tunnel = inner.kind;
-            packet.tunnel_id = inner.id;
-            Some(Ok((packet, inner.at)))
-        }
-        Err(reject) => Some(Err(reject)),
+    if let Err(reject) = parse_into(load, start, packet) {
+        return Some(Err(reject));
     }
+    packet.tunnel = inner.kind;
+    packet.tunnel_id = inner.id;
+    Some(Ok(inner.at))
 }
 
 #[inline(always)]
@@ -228,7 +248,12 @@ fn find_inner(load: &(impl Load + ?Sized), outer: &Packet) -> Option<Inner> {
 }
 
 #[inline(always)]
-fn ip4(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result<Packet, Reject> {
+fn ip4(
+    load: &(impl Load + ?Sized),
+    network: &Network,
+    frame_len: u32,
+    packet: &mut Packet,
+) -> Result<(), Reject> {
     let at = network.at;
     let header = ipv4::View::load(load, at).ok_or(Reject::Ip4Short)?;
     if header.version() != 4 {
@@ -248,7 +273,7 @@ fn ip4(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
     } else {
         (at + total_len) as u32
     };
-    let mut packet = begin(network, 4, end);
+    begin(packet, network, 4, end);
     packet.src = Addr::v4(header.src());
     packet.dst = Addr::v4(header.dst());
     packet.ttl = header.ttl();
@@ -258,17 +283,22 @@ fn ip4(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
         packet.notes |= note::IP_OPTIONS;
     }
     fragment(
-        &mut packet,
+        packet,
         header.id() as u32,
         header.fragment_offset(),
         header.more_fragments(),
     );
-    transport(load, &mut packet, at + header_len);
-    Ok(packet)
+    transport(load, packet, at + header_len);
+    Ok(())
 }
 
 #[inline(always)]
-fn ip6(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result<Packet, Reject> {
+fn ip6(
+    load: &(impl Load + ?Sized),
+    network: &Network,
+    frame_len: u32,
+    packet: &mut Packet,
+) -> Result<(), Reject> {
     let at = network.at;
     let header = ipv6::View::load(load, at).ok_or(Reject::Ip6Short)?;
     if header.version() != 6 {
@@ -280,20 +310,20 @@ fn ip6(load: &(impl Load + ?Sized), network: &Network, frame_len: u32) -> Result
     } else {
         (at + ipv6::HEADER_LEN + payload_len) as u32
     };
-    let mut packet = begin(network, 6, end);
+    begin(packet, network, 6, end);
     packet.src = Addr::v6(header.src());
     packet.dst = Addr::v6(header.dst());
     packet.ttl = header.hop_limit();
     packet.tos = header.traffic_class();
     packet.protocol = header.next_header();
-    let l4_at = walk_extensions(load, &mut packet, at + ipv6::HEADER_LEN);
-    transport(load, &mut packet, l4_at);
-    Ok(packet)
+    let l4_at = walk_extensions(load, packet, at + ipv6::HEADER_LEN);
+    transport(load, packet, l4_at);
+    Ok(())
 }
 
 #[inline(always)]
-fn begin(network: &Network, family: u8, l3_end: u32) -> Packet {
-    Packet {
+fn begin(packet: &mut Packet, network: &Network, family: u8, l3_end: u32) {
+    *packet = Packet {
         family,
         l3_at: network.at as u16,
         l3_end,
@@ -302,7 +332,7 @@ fn begin(network: &Network, family: u8, l3_end: u32) -> Packet {
         vlan_inner: network.vlan_inner,
         tcp_window_scale: tcp::NO_WINDOW_SCALE,
         ..Packet::default()
-    }
+    };
 }
 
 #[inline(always)]
