@@ -1,3 +1,6 @@
-//! agent
+//! The side of Weir that touches the kernel: loads programs, owns maps, drains rings, applies
+//! what was decided.
 
+pub mod object;
 pub mod programs;
+pub mod sys;

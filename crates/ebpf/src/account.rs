@@ -10,7 +10,10 @@ use wire::{Clock, Direction, FlowKey, FlowRow, Link, Packet, Reject, Size, Start
 use crate::clock::{KernelClock, admit};
 use crate::emit::emit;
 use crate::frame::Frame;
-use crate::maps::{AGGREGATES, FLOWS, INTERFACES, PENDING, ROW_SCRATCH, SETTINGS, load_settings, lost};
+use crate::maps::{
+    AGGREGATES, FLOWS, INTERFACES, PACKET_SCRATCH, PENDING, PacketScratch, ROW_SCRATCH, SETTINGS, load_settings,
+    lost,
+};
 use crate::sockets;
 
 /// Where a packet was counted.
@@ -26,7 +29,7 @@ enum Placed {
 struct Seen<'a, F> {
     frame: &'a F,
     packet: &'a Packet,
-    key: FlowKey,
+    key: &'a FlowKey,
     size: Size,
     link: Link,
     direction: Direction,
@@ -35,13 +38,13 @@ struct Seen<'a, F> {
 impl<F: Frame> Seen<'_, F> {
     #[inline(always)]
     fn emit(&self, what: u8) -> bool {
-        emit(self.frame, what, self.link, &self.key, self.direction, self.size)
+        emit(self.frame, what, self.link, self.key, self.direction, self.size)
     }
 
     /// Index of this packet's direction into pairs.
     #[inline(always)]
     fn side(&self) -> usize {
-        self.direction as usize & 1
+        self.direction.index()
     }
 }
 
@@ -57,36 +60,44 @@ pub fn observe<F: Frame>(frame: &F, link: Link) {
     let Some(counters) = INTERFACES.get_ptr_mut(slot) else { return };
     // SAFETY: a per-CPU row.
     let counters = unsafe { &mut *counters };
-    let mut packet = Packet::default();
-    let mut outcome = walk(frame, link, &mut packet);
-    if is_short(outcome, &packet) && frame.pull() {
-        outcome = walk(frame, link, &mut packet);
+    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU row; packet programs do not interrupt one another on a CPU.
+    let scratch = unsafe { &mut *scratch };
+    let mut outcome = walk(frame, link, ifindex, scratch);
+    if is_short(outcome, &scratch.packet) && frame.pull() {
+        outcome = walk(frame, link, ifindex, scratch);
     }
     if outcome == WALKED {
-        observe_packet(frame, link, ifindex, &packet, counters);
+        observe_packet(frame, link, scratch, counters);
     } else {
         count_reject(frame, outcome, counters);
     }
 }
 
 /// What [`walk`] returns for a packet with addresses; anything else is a [`Reject`]'s number.
-const WALKED: u32 = u32::MAX;
+pub const WALKED: u32 = u32::MAX;
 
 /// The parser, as a function of its own: its frame on the 512-byte stack is gone when it returns.
 #[inline(never)]
-fn walk<F: Frame>(frame: &F, link: Link, packet: &mut Packet) -> u32 {
+pub fn walk<F: Frame>(frame: &F, link: Link, ifindex: u32, scratch: &mut PacketScratch) -> u32 {
     let start = Start { link, at: 0, vlan: frame.stripped_vlan(), frame_len: frame.len() };
-    match parse_into(frame, start, packet) {
-        Ok(()) => WALKED,
+    match parse_into(frame, start, &mut scratch.packet) {
+        Ok(()) => {
+            scratch.direction = scratch.key.fill(&scratch.packet, ifindex) as u32;
+            WALKED
+        }
         Err(reject) => reject as u32,
     }
 }
 
 /// As [`walk`], for the packet inside `outer`: its offset, or 0 if there is none.
 #[inline(never)]
-fn walk_inner<F: Frame>(frame: &F, outer: &Packet, packet: &mut Packet) -> u32 {
-    match parse_inner_into(frame, outer, packet) {
-        Some(Ok(at)) => at as u32,
+fn walk_inner<F: Frame>(frame: &F, ifindex: u32, scratch: &mut PacketScratch) -> u32 {
+    match parse_inner_into(frame, &scratch.packet, &mut scratch.inner) {
+        Some(Ok(at)) => {
+            scratch.inner_direction = scratch.inner_key.fill(&scratch.inner, ifindex) as u32;
+            at as u32
+        }
         _ => 0,
     }
 }
@@ -117,10 +128,10 @@ fn count_reject<F: Frame>(frame: &F, reject: u32, counters: &mut InterfaceCounte
 fn observe_packet<F: Frame>(
     frame: &F,
     link: Link,
-    ifindex: u32,
-    packet: &Packet,
+    scratch: &mut PacketScratch,
     counters: &mut InterfaceCounters,
 ) {
+    let packet = &scratch.packet;
     let size = frame.size(packet);
     let frames = size.frames as u64;
     counters.packets += frames;
@@ -128,8 +139,8 @@ fn observe_packet<F: Frame>(
     if packet.notes & (note::L4_SHORT | note::L4_BAD) != 0 {
         counters.l4_faults += frames;
     }
-    let (key, direction) = FlowKey::of(packet, ifindex);
-    let seen = Seen { frame, packet, key, size, link, direction };
+    let direction = Direction::from_bit(scratch.direction as u8);
+    let seen = Seen { frame, packet, key: &scratch.key, size, link, direction };
     let counter = match place(&seen) {
         Placed::InRow => &mut counters.in_rows,
         Placed::Attempt => &mut counters.attempts,
@@ -137,7 +148,7 @@ fn observe_packet<F: Frame>(
     };
     *counter += frames;
     if may_carry(packet) {
-        observe_inner(frame, packet, ifindex, size.frames, counters);
+        settle(observe_inner(frame, scratch, size.frames, counters));
     }
 }
 
@@ -155,30 +166,52 @@ fn may_carry(packet: &Packet) -> bool {
 #[inline(never)]
 fn observe_inner<F: Frame>(
     frame: &F,
-    outer: &Packet,
-    ifindex: u32,
+    scratch: &mut PacketScratch,
     frames: u32,
     counters: &mut InterfaceCounters,
-) {
-    let mut packet = Packet::default();
-    let at = walk_inner(frame, outer, &mut packet);
+) -> u32 {
+    let at = walk_inner(frame, frame.ifindex(), scratch);
     if at == 0 {
-        return;
+        return 0;
     }
-    let len = outer.l3_end.saturating_sub(at);
+    let packet = &scratch.inner;
+    let len = scratch.packet.l3_end.saturating_sub(at);
     let size = Size { bytes: len, frames, frame_len: len / frames.max(1) };
-    let (key, direction) = FlowKey::of(&packet, ifindex);
-    let seen = Seen { frame, packet: &packet, key, size, link: Link::Ethernet, direction };
-    let counter = if let Some(row) = FLOWS.get_ptr_mut(&seen.key) {
+    let direction = Direction::from_bit(scratch.inner_direction as u8);
+    let seen = Seen { frame, packet, key: &scratch.inner_key, size, link: Link::Ethernet, direction };
+    let row = match FLOWS.get_ptr_mut(seen.key) {
         // SAFETY: map values live as long as the program runs; counters are added to atomically.
-        unsafe { &mut *row }.account(direction, &packet, size, &KernelClock);
-        &mut counters.inner_in_rows
-    } else if admit(budget::FIRST_PACKET) && insert(&seen, None, row_flag::PARTIAL).is_some() {
-        &mut counters.inner_in_rows
-    } else {
-        &mut counters.inner_without_row
+        Some(row) => Some(unsafe { &mut *row }),
+        None if admit(budget::FIRST_PACKET) => insert(&seen, None, row_flag::PARTIAL),
+        None => None,
+    };
+    let counter = match row {
+        Some(row) => {
+            settle(account_inner(&seen, row));
+            &mut counters.inner_in_rows
+        }
+        None => &mut counters.inner_without_row,
     };
     *counter += frames as u64;
+    frames
+}
+
+/// Counts an inner packet; a function of its own to keep the caller's stack small.
+#[inline(never)]
+fn account_inner<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) -> u32 {
+    row.account(seen.direction, seen.packet, seen.size, &KernelClock);
+    seen.size.frames
+}
+
+/// Uses the result of a function of the program. One that returned nothing, or always the same,
+/// would leave whatever its result register held, and the verifier refuses that if it is a pointer
+/// to the stack.
+#[inline(always)]
+fn settle(result: u32) {
+    let mut result = u64::from(result);
+    // SAFETY: changes nothing.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) result, options(nomem, nostack)) };
+    let _ = result;
 }
 
 /// Counts a packet in its row, makes a row for it, or says where else it went.
@@ -188,20 +221,22 @@ fn place<F: Frame>(seen: &Seen<'_, F>) -> Placed {
     let is_tcp = packet.protocol == ip_proto::TCP && packet.notes & (note::L4_SHORT | note::L4_BAD) == 0;
     let control = if is_tcp { packet.tcp_flags & (flag::SYN | flag::ACK | flag::RST) } else { 0 };
     let is_syn = control & (flag::SYN | flag::ACK) == flag::SYN;
-    if !is_syn && let Some(row) = FLOWS.get_ptr_mut(&seen.key) {
+    let known = if is_syn { None } else { FLOWS.get_ptr_mut(seen.key) };
+    let row = match known {
         // SAFETY: map values live as long as the program runs; counters are added to atomically.
-        let row = unsafe { &mut *row };
-        if is_tcp && row.flags & row_flag::CLOSED != 0 && control & flag::RST == 0 {
-            adopt_if_new_connection(seen, row);
-        }
-        row.account(seen.direction, packet, seen.size, &KernelClock);
-        after_account(seen, row);
-        return Placed::InRow;
+        Some(row) => unsafe { &mut *row },
+        None if control & (flag::SYN | flag::RST) != 0 => return attempt(seen, control),
+        None => match first_packet(seen, is_tcp) {
+            Some(row) => row,
+            None => return Placed::Aggregated,
+        },
+    };
+    if is_tcp && row.flags & row_flag::CLOSED != 0 && control & flag::RST == 0 {
+        settle(adopt_if_new_connection(seen, row));
     }
-    if control & (flag::SYN | flag::RST) != 0 {
-        return attempt(seen, control);
-    }
-    first_packet(seen, is_tcp)
+    row.account(seen.direction, packet, seen.size, &KernelClock);
+    after_account(seen, row);
+    Placed::InRow
 }
 
 /// Samples and owner, for a packet just counted.
@@ -210,7 +245,7 @@ fn after_account<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
     let left = &mut row.samples_left[seen.side()];
     if *left != 0 && seen.packet.payload_len != 0 {
         *left -= 1;
-        sample(seen);
+        settle(sample(seen));
     }
     if F::EGRESS && row.flags & row_flag::OWNER_TRIED == 0 {
         sockets::fill_owner(seen.frame.socket(), row);
@@ -218,12 +253,16 @@ fn after_account<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
 }
 
 #[inline(never)]
-fn sample<F: Frame>(seen: &Seen<'_, F>) {
+fn sample<F: Frame>(seen: &Seen<'_, F>) -> u32 {
     if !admit(budget::SAMPLE) {
         lost(|losses| losses.over_sample_budget += 1);
-    } else if !seen.emit(kind::SAMPLE) {
+        return 0;
+    }
+    let sent = seen.emit(kind::SAMPLE);
+    if !sent {
         lost(|losses| losses.ring_full_sample += 1);
     }
+    sent as u32
 }
 
 /// The cell of the pending array for a key, and the key's tag in it.
@@ -242,7 +281,7 @@ fn pending_cell(key: &FlowKey) -> Option<(&'static mut Pending, u64)> {
 fn attempt<F: Frame>(seen: &Seen<'_, F>, control: u8) -> Placed {
     let mut noted = None;
     if control & flag::RST == 0
-        && let Some((cell, tag)) = pending_cell(&seen.key)
+        && let Some((cell, tag)) = pending_cell(seen.key)
     {
         let step = if control & flag::ACK == 0 { Step::Syn } else { Step::SynAck };
         if cell.tag != 0 && cell.tag != tag && step == Step::Syn {
@@ -263,16 +302,17 @@ fn attempt<F: Frame>(seen: &Seen<'_, F>, control: u8) -> Placed {
         let side = &mut cell.sides[seen.side()];
         side.aggregated = side.aggregated.saturating_add(1);
     }
-    aggregate(seen);
+    settle(aggregate(seen));
     Placed::Aggregated
 }
 
-/// A packet that is no SYN and has no row: the end of a handshake, or a flow's first packet.
+/// The row for a packet that is no SYN and has none: it ends a handshake, or is a flow's first. If
+/// it may have none, the packet is counted by service.
 #[inline(never)]
-fn first_packet<F: Frame>(seen: &Seen<'_, F>, is_tcp: bool) -> Placed {
+fn first_packet<F: Frame>(seen: &Seen<'_, F>, is_tcp: bool) -> Option<&'static mut FlowRow> {
     let mut pending = None;
     if is_tcp
-        && let Some((cell, tag)) = pending_cell(&seen.key)
+        && let Some((cell, tag)) = pending_cell(seen.key)
         && cell.completes(tag, seen.direction, seen.packet)
     {
         pending = Some(cell);
@@ -285,15 +325,14 @@ fn first_packet<F: Frame>(seen: &Seen<'_, F>, is_tcp: bool) -> Placed {
     if !admit(class) {
         lost(|losses| losses.over_row_budget += 1);
     } else if let Some(row) = insert(seen, pending, flags) {
-        after_account(seen, row);
-        return Placed::InRow;
+        return Some(row);
     }
-    aggregate(seen);
-    Placed::Aggregated
+    settle(aggregate(seen));
+    None
 }
 
-/// Makes a row with this packet in it; `None`, and a counter, if the table is full.
-#[inline(always)]
+/// Makes a row, still without this packet; `None`, and a counter, if the table is full.
+#[inline(never)]
 fn insert<F: Frame>(
     seen: &Seen<'_, F>,
     pending: Option<&mut Pending>,
@@ -305,35 +344,28 @@ fn insert<F: Frame>(
     let samples = SETTINGS.get(0)?.samples_per_direction as u8;
     row.reset(seen.direction, KernelClock.exact_ns(), samples);
     row.flags = flags;
-    if let Some(pending) = pending {
+    if let Some(pending) = &pending {
         row.adopt(pending);
-        move_from_aggregates(&seen.key, pending);
+    }
+    const NO_EXIST: u64 = aya_ebpf::bindings::BPF_NOEXIST as u64;
+    let inserted = FLOWS.insert(seen.key, &*row, NO_EXIST).is_ok();
+    let Some(row) = FLOWS.get_ptr_mut(seen.key) else {
+        lost(|losses| losses.flow_table_full += 1);
+        return None;
+    };
+    // If another CPU was first, its row stands and the handshake stays where it was counted.
+    if inserted && let Some(pending) = pending {
+        move_from_aggregates(seen.key, pending);
         pending.tag = 0;
     }
-    row.account(seen.direction, seen.packet, seen.size, &KernelClock);
-    const NO_EXIST: u64 = aya_ebpf::bindings::BPF_NOEXIST as u64;
-    let inserted = FLOWS.insert(&seen.key, &*row, NO_EXIST);
-    match (inserted, FLOWS.get_ptr_mut(&seen.key)) {
-        // SAFETY: map values live as long as the program runs.
-        (Ok(()), Some(row)) => Some(unsafe { &mut *row }),
-        (Err(_), Some(row)) => {
-            // Another CPU was first.
-            // SAFETY: as above.
-            let row = unsafe { &mut *row };
-            row.account(seen.direction, seen.packet, seen.size, &KernelClock);
-            Some(row)
-        }
-        (_, None) => {
-            lost(|losses| losses.flow_table_full += 1);
-            None
-        }
-    }
+    // SAFETY: map values live as long as the program runs.
+    Some(unsafe { &mut *row })
 }
 
 /// A packet that belongs to a new connection on the key of a closed one.
 #[inline(never)]
-fn adopt_if_new_connection<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
-    if let Some((cell, tag)) = pending_cell(&seen.key)
+fn adopt_if_new_connection<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) -> u32 {
+    if let Some((cell, tag)) = pending_cell(seen.key)
         && cell.tag == tag
     {
         let packet = seen.packet;
@@ -341,10 +373,12 @@ fn adopt_if_new_connection<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
             && packet.tcp_ack == cell.sides[1 - seen.side()].seq.wrapping_add(1);
         if answers || cell.completes(tag, seen.direction, packet) {
             row.adopt(cell);
-            move_from_aggregates(&seen.key, cell);
+            move_from_aggregates(seen.key, cell);
             cell.tag = 0;
+            return 1;
         }
     }
+    0
 }
 
 /// Tells the aggregates which of their packets a row has taken over.
@@ -381,8 +415,8 @@ fn adopted_from(service: &AggregateKey, packets: u8) {
 }
 
 /// Counts a packet under its service.
-#[inline(always)]
-fn aggregate<F: Frame>(seen: &Seen<'_, F>) {
+#[inline(never)]
+fn aggregate<F: Frame>(seen: &Seen<'_, F>) -> u32 {
     let key = AggregateKey::of(seen.packet, seen.key.ifindex);
     let row = match AGGREGATES.get_ptr_mut(&key) {
         Some(row) => Some(row),
@@ -407,4 +441,5 @@ fn aggregate<F: Frame>(seen: &Seen<'_, F>) {
             losses.aggregate_overflow_bytes += bytes;
         }),
     }
+    seen.size.frames
 }

@@ -8,8 +8,10 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use ebpf::frame::{Frame, XdpFrame};
-use wire::{Link, Load, Packet, Start, parse};
+use ebpf::account::{WALKED, walk};
+use ebpf::frame::XdpFrame;
+use ebpf::maps::PACKET_SCRATCH;
+use wire::{Link, Load, Packet};
 
 /// The program that the flood program hands packets to.
 #[btf_map]
@@ -36,13 +38,15 @@ pub fn bench_empty(_: XdpContext) -> u32 {
 /// Parses and counts, nothing else.
 #[xdp(frags)]
 pub fn bench_parse(ctx: XdpContext) -> u32 {
-    let frame = XdpFrame(&ctx);
-    let start = Start::of(Link::Ethernet, frame.len());
-    if let Ok(packet) = parse(&frame, start)
+    let frame = XdpFrame::new(&ctx);
+    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else { return XDP_ABORTED };
+    // SAFETY: a per-CPU row.
+    let scratch = unsafe { &mut *scratch };
+    if walk(&frame, Link::Ethernet, 0, scratch) == WALKED
         && let Some(count) = COUNT.get_ptr_mut(0)
     {
         // SAFETY: a per-CPU row. The sum keeps the parser from being optimised away.
-        unsafe { *count += packet.payload_at as u64 + packet.src_port as u64 };
+        unsafe { *count += scratch.packet.payload_at as u64 };
     }
     XDP_PASS
 }
@@ -50,17 +54,15 @@ pub fn bench_parse(ctx: XdpContext) -> u32 {
 /// Leaves what the parser found where the test reads it.
 #[xdp(frags)]
 pub fn bench_parse_probe(ctx: XdpContext) -> u32 {
-    let frame = XdpFrame(&ctx);
-    let Some(parsed) = PARSED.get_ptr_mut(0) else { return XDP_ABORTED };
-    // SAFETY: the only user of this row is the test that runs this program.
-    let parsed = unsafe { &mut *parsed };
-    match parse(&frame, Start::of(Link::Ethernet, frame.len())) {
-        Ok(packet) => {
-            parsed.packet = packet;
-            parsed.outcome = 1;
-        }
-        Err(reject) => parsed.outcome = 2 | (reject as u64) << 8,
-    }
+    let frame = XdpFrame::new(&ctx);
+    let (Some(parsed), Some(scratch)) = (PARSED.get_ptr_mut(0), PACKET_SCRATCH.get_ptr_mut(0)) else {
+        return XDP_ABORTED;
+    };
+    // SAFETY: a per-CPU row, and a row only used by the test that runs this program.
+    let (parsed, scratch) = unsafe { (&mut *parsed, &mut *scratch) };
+    let outcome = walk(&frame, Link::Ethernet, 0, scratch);
+    parsed.packet = scratch.packet;
+    parsed.outcome = if outcome == WALKED { 1 } else { 2 | (outcome as u64) << 8 };
     XDP_PASS
 }
 
@@ -84,7 +86,7 @@ pub fn bench_flood_base(ctx: XdpContext) -> u32 {
 fn randomise(ctx: &XdpContext) {
     const SOURCE: usize = 14 + 12;
     const PORT: usize = 14 + 20;
-    let frame = XdpFrame(ctx);
+    let frame = XdpFrame::new(ctx);
     if frame.bytes::<2>(PORT).is_none() {
         return;
     }

@@ -140,20 +140,46 @@ unsafe fn read<const N: usize>(from: usize) -> [u8; N] {
     }
 }
 
+/// Always zero; the verifier cannot know, since programs could write it.
+#[unsafe(no_mangle)]
+static mut FOG: u64 = 0;
+
+/// A zero that the verifier cannot see through.
+#[inline(always)]
+fn fog() -> usize {
+    // SAFETY: nothing writes it.
+    unsafe { (&raw const FOG).read_volatile() as usize }
+}
+
 /// A packet in an XDP program.
-pub struct XdpFrame<'a>(pub &'a XdpContext);
+pub struct XdpFrame<'a> {
+    context: &'a XdpContext,
+    fog: usize,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext) -> Self {
+        Self { context, fog: fog() }
+    }
+}
 
 impl XdpFrame<'_> {
     #[inline(always)]
     fn raw(&self) -> *mut xdp_md {
-        self.0.as_ptr().cast()
+        self.context.as_ptr().cast()
     }
 }
 
 impl Load for XdpFrame<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        Linear { data: self.0.data(), end: self.0.data_end() }.bytes(at)
+        Linear { data: self.context.data(), end: self.context.data_end() }.bytes(at)
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        number ^ self.fog
     }
 }
 
@@ -162,7 +188,7 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        self.0.ingress_ifindex() as u32
+        self.context.ingress_ifindex() as u32
     }
 
     #[inline(always)]
@@ -189,19 +215,34 @@ impl Frame for XdpFrame<'_> {
 }
 
 /// A packet in a TCX or tc program.
-pub struct SkbFrame<'a, const EGRESS: bool>(pub &'a TcContext);
+pub struct SkbFrame<'a, const EGRESS: bool> {
+    context: &'a TcContext,
+    fog: usize,
+}
+
+impl<'a, const EGRESS: bool> SkbFrame<'a, EGRESS> {
+    #[inline(always)]
+    pub fn new(context: &'a TcContext) -> Self {
+        Self { context, fog: fog() }
+    }
+}
 
 impl<const EGRESS: bool> SkbFrame<'_, EGRESS> {
     #[inline(always)]
     fn skb(&self) -> *mut __sk_buff {
-        self.0.as_ptr().cast()
+        self.context.as_ptr().cast()
     }
 }
 
 impl<const EGRESS: bool> Load for SkbFrame<'_, EGRESS> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        Linear { data: self.0.data(), end: self.0.data_end() }.bytes(at)
+        Linear { data: self.context.data(), end: self.context.data_end() }.bytes(at)
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        number ^ self.fog
     }
 }
 
@@ -216,7 +257,7 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
 
     #[inline(always)]
     fn len(&self) -> u32 {
-        self.0.len()
+        self.context.len()
     }
 
     #[inline(always)]
@@ -240,7 +281,7 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
 
     #[inline(always)]
     fn pull(&self) -> bool {
-        let (linear, whole) = ((self.0.data_end() - self.0.data()) as u32, self.0.len());
+        let (linear, whole) = ((self.context.data_end() - self.context.data()) as u32, self.context.len());
         if linear >= whole || linear >= HEADERS_MAX {
             return false;
         }

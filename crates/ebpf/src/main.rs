@@ -17,32 +17,32 @@ const NEXT: i32 = TC_ACT_UNSPEC;
 
 #[classifier]
 pub fn weir_ingress(ctx: TcContext) -> i32 {
-    observe(&SkbFrame::<false>(&ctx), Link::Ethernet);
+    observe(&SkbFrame::<false>::new(&ctx), Link::Ethernet);
     NEXT
 }
 
 #[classifier]
 pub fn weir_egress(ctx: TcContext) -> i32 {
-    observe(&SkbFrame::<true>(&ctx), Link::Ethernet);
+    observe(&SkbFrame::<true>::new(&ctx), Link::Ethernet);
     NEXT
 }
 
 /// For devices without a link header (tun, WireGuard).
 #[classifier]
 pub fn weir_ingress_l3(ctx: TcContext) -> i32 {
-    observe(&SkbFrame::<false>(&ctx), Link::Raw);
+    observe(&SkbFrame::<false>::new(&ctx), Link::Raw);
     NEXT
 }
 
 #[classifier]
 pub fn weir_egress_l3(ctx: TcContext) -> i32 {
-    observe(&SkbFrame::<true>(&ctx), Link::Raw);
+    observe(&SkbFrame::<true>::new(&ctx), Link::Raw);
     NEXT
 }
 
 #[xdp(frags)]
 pub fn weir_xdp(ctx: XdpContext) -> u32 {
-    observe(&XdpFrame(&ctx), Link::Ethernet);
+    observe(&XdpFrame::new(&ctx), Link::Ethernet);
     XDP_PASS
 }
 

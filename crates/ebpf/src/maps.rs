@@ -9,7 +9,7 @@ use wire::rows::{
     AggregateKey, AggregateRow, Buckets, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, LoadSettings, Losses,
     Pending, Settings, SocketKey, SocketRow, TcpTotals,
 };
-use wire::{FlowKey, FlowRow};
+use wire::{FlowKey, FlowRow, Packet};
 
 /// Flows in progress.
 #[btf_map]
@@ -44,6 +44,11 @@ pub static EVENTS: RingBuf<Event, { 8 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static EVENT_SCRATCH: PerCpuArray<EventScratch, 1> = PerCpuArray::new();
 
+/// Where a packet's headers are put: the verifier does not follow what is in a map, so the ways
+/// through the parser meet here and are not multiplied by those that follow.
+#[btf_map]
+pub static PACKET_SCRATCH: PerCpuArray<PacketScratch, 1> = PerCpuArray::new();
+
 /// Where a flow row is put together.
 #[btf_map]
 pub static ROW_SCRATCH: PerCpuArray<FlowRow, 1> = PerCpuArray::new();
@@ -63,6 +68,17 @@ pub static TCP_TOTALS: PerCpuArray<TcpTotals, 1> = PerCpuArray::new();
 /// Who made a socket; copied to the sockets that a listener accepts.
 #[btf_map]
 pub static OWNERS: SocketStorage = SocketStorage::new();
+
+#[repr(C)]
+pub struct PacketScratch {
+    pub packet: Packet,
+    pub inner: Packet,
+    pub key: FlowKey,
+    pub inner_key: FlowKey,
+    /// [`wire::Direction`] of the packet in the flow of `key`.
+    pub direction: u32,
+    pub inner_direction: u32,
+}
 
 #[repr(C)]
 pub struct EventScratch {

@@ -84,14 +84,12 @@ unsafe fn key_of(ops: *mut bpf_sock_ops) -> SocketKey {
     // SAFETY: fields of the context; the kernel rewrites each access.
     unsafe {
         let family = (*ops).family;
-        let mut key = SocketKey {
-            local_port: (*ops).local_port as u16,
-            // In network order in the upper half of the word.
-            remote_port: u32::from_be((*ops).remote_port) as u16,
-            protocol: ip_proto::TCP,
-            family: 4,
-            ..SocketKey::default()
-        };
+        let mut key = SocketKey::default();
+        key.local_port = (*ops).local_port as u16;
+        // In network order in the upper half of the word.
+        key.remote_port = u32::from_be((*ops).remote_port) as u16;
+        key.protocol = ip_proto::TCP;
+        key.family = 4;
         if family == AF_INET6 {
             let local =
                 [(*ops).local_ip6[0], (*ops).local_ip6[1], (*ops).local_ip6[2], (*ops).local_ip6[3]];
@@ -126,7 +124,10 @@ unsafe fn established(ops: *mut bpf_sock_ops, active: u32) {
         let wanted = BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
         let flags = (*ops).bpf_sock_ops_cb_flags | wanted;
         aya_ebpf::helpers::bpf_sock_ops_cb_flags_set(ops, flags as i32);
-        let mut row = SocketRow { active, state: 1, last_ns: KernelClock.coarse_ns(), ..SocketRow::default() };
+        let mut row = SocketRow::default();
+        row.active = active;
+        row.state = 1;
+        row.last_ns = KernelClock.coarse_ns();
         let socket = (*ops).__bindgen_anon_2.sk;
         if !socket.is_null() {
             let owner = bpf_sk_storage_get(OWNERS.as_ptr(), socket.cast(), core::ptr::null_mut(), 0);

@@ -56,6 +56,27 @@ impl Direction {
         }
     }
 
+    /// Index into what is kept per direction: 0 or 1.
+    #[inline(always)]
+    #[must_use]
+    pub fn index(self) -> usize {
+        #[cfg(target_arch = "bpf")]
+        {
+            // The compiler knows that there are two directions and drops a mask; the verifier does
+            // not know, and wants to see it.
+            let mut index = self as u64;
+            // SAFETY: register arithmetic only.
+            unsafe { core::arch::asm!("{0} &= 1", inout(reg) index, options(pure, nomem, nostack)) };
+            // SAFETY: just masked.
+            unsafe { core::hint::assert_unchecked(index < 2) };
+            index as usize
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            self as usize
+        }
+    }
+
     /// Of a direction stored as a number in a row.
     #[inline(always)]
     #[must_use]
@@ -69,33 +90,37 @@ impl FlowKey {
     #[inline(always)]
     #[must_use]
     pub fn of(packet: &Packet, ifindex: u32) -> (Self, Direction) {
+        let mut key = Self::default();
+        let direction = key.fill(packet, ifindex);
+        (key, direction)
+    }
+
+    /// As [`FlowKey::of`], in place.
+    #[inline(always)]
+    pub fn fill(&mut self, packet: &Packet, ifindex: u32) -> Direction {
         let swap = packet.src.is_after(&packet.dst)
             || (packet.src == packet.dst && packet.src_port > packet.dst_port);
-        let (a, b, a_port, b_port) = if swap {
-            (packet.dst, packet.src, packet.dst_port, packet.src_port)
+        if swap {
+            (self.a, self.a_port) = (packet.dst, packet.dst_port);
+            (self.b, self.b_port) = (packet.src, packet.src_port);
         } else {
-            (packet.src, packet.dst, packet.src_port, packet.dst_port)
-        };
-        let key = Self {
-            a,
-            b,
-            ifindex,
-            tunnel_id: packet.tunnel_id,
-            a_port,
-            b_port,
-            vlan: packet.vlan,
-            vlan_inner: packet.vlan_inner,
-            protocol: packet.protocol,
-            family: packet.family,
-            tunnel: packet.tunnel,
-            padding: 0,
-        };
-        (key, if swap { Direction::BToA } else { Direction::AToB })
+            (self.a, self.a_port) = (packet.src, packet.src_port);
+            (self.b, self.b_port) = (packet.dst, packet.dst_port);
+        }
+        self.ifindex = ifindex;
+        self.tunnel_id = packet.tunnel_id;
+        self.vlan = packet.vlan;
+        self.vlan_inner = packet.vlan_inner;
+        self.protocol = packet.protocol;
+        self.family = packet.family;
+        self.tunnel = packet.tunnel;
+        self.padding = 0;
+        if swap { Direction::BToA } else { Direction::AToB }
     }
 
     /// Address and port that packets of this direction come from.
     #[must_use]
-    pub const fn source(&self, direction: Direction) -> (Addr, u16) {
+    pub fn source(&self, direction: Direction) -> (Addr, u16) {
         match direction {
             Direction::AToB => (self.a, self.a_port),
             Direction::BToA => (self.b, self.b_port),
@@ -377,25 +402,14 @@ impl FlowRow {
     /// a second row.
     #[inline(always)]
     pub fn reset(&mut self, client: Direction, first_ns: u64, samples: u8) {
-        for counts in &mut self.counts {
-            *counts = Counts::default();
-        }
+        *self = Self::default();
         for side in &mut self.sides {
-            *side = Side::default();
             side.window_scale = NO_WINDOW_SCALE;
         }
-        self.owner = Owner::default();
         self.last_ns = first_ns;
         self.first_ns = first_ns;
-        self.rtt_server_us = 0;
-        self.rtt_client_us = 0;
-        self.adopted_bytes = 0;
-        self.adopted_packets = 0;
-        self.flags = 0;
         self.client = client as u8;
         self.samples_left = [samples, samples];
-        self.connections = 0;
-        self.padding = 0;
     }
 
     /// Counts one packet of this flow.
@@ -404,7 +418,7 @@ impl FlowRow {
     /// is only a mark (times, ranges, sequence numbers) is stored plainly.
     #[inline(always)]
     pub fn account(&mut self, direction: Direction, packet: &Packet, size: Size, clock: &impl Clock) {
-        let index = direction as usize & 1;
+        let index = direction.index();
         let counts = &mut self.counts[index];
         add_u64(&mut counts.bytes, size.bytes as u64);
         add_u64(&mut counts.sizes[size_class(size.frame_len)], size.frames as u64);
@@ -430,7 +444,7 @@ impl FlowRow {
         }
         const RARE: u8 = flag::SYN | flag::RST | flag::FIN;
         let flags = packet.tcp_flags;
-        let index = direction as usize & 1;
+        let index = direction.index();
         if flags & RARE != 0 {
             self.note_control(direction, packet, clock);
         }
@@ -445,7 +459,7 @@ impl FlowRow {
     #[inline(always)]
     fn note_control(&mut self, direction: Direction, packet: &Packet, clock: &impl Clock) {
         let flags = packet.tcp_flags;
-        let index = direction as usize & 1;
+        let index = direction.index();
         if flags & flag::SYN != 0 {
             let answers = flags & flag::ACK != 0;
             self.note_syn(
@@ -470,7 +484,7 @@ impl FlowRow {
     /// A SYN or SYN-ACK at `now_ns`.
     #[inline(always)]
     fn note_syn(&mut self, direction: Direction, answers: bool, seq: u32, now_ns: u64, window_scale: u8) {
-        let index = direction as usize & 1;
+        let index = direction.index();
         if !answers && self.is_other_connection(direction, seq) {
             self.reopen();
         }
@@ -501,7 +515,7 @@ impl FlowRow {
     #[inline(always)]
     #[must_use]
     pub fn is_other_connection(&self, direction: Direction, seq: u32) -> bool {
-        let side = &self.sides[direction as usize & 1];
+        let side = &self.sides[direction.index()];
         self.flags & row_flag::CLOSED != 0 || side.seen & seen::SEQ != 0 && !side.has_sent_syn(seq)
     }
 
@@ -523,7 +537,7 @@ impl FlowRow {
     /// The client's first segment after the SYN-ACK.
     #[inline(always)]
     fn finish_handshake(&mut self, direction: Direction, packet: &Packet, clock: &impl Clock) {
-        let index = direction as usize & 1;
+        let index = direction.index();
         self.sides[index].seen &= !seen::ACK_DUE;
         if packet.tcp_flags & flag::RST != 0 {
             return;
@@ -543,7 +557,7 @@ impl FlowRow {
         let (mut packets, mut bytes) = (0u64, 0u64);
         // The client's side first: its SYN may begin a new connection, which clears both sides.
         for direction in [client, client.opposite()] {
-            let index = direction as usize & 1;
+            let index = direction.index();
             let from = &pending.sides[index];
             if from.packets == 0 {
                 continue;
@@ -575,7 +589,7 @@ impl FlowRow {
                 first_ns = from.syn_ns;
             }
         }
-        let index = client as usize & 1;
+        let index = client.index();
         self.rtt_server_us = if pending.is_measured != 0 {
             elapsed_us(pending.sides[index].syn_ns, pending.sides[1 - index].syn_ns)
         } else {

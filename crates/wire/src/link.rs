@@ -126,6 +126,8 @@ pub(crate) fn find_network(
     };
     // One round more than there may be tags: it returns what the last tag led to.
     for _ in 0..=TAGS_MAX {
+        network.at = load.forget(network.at);
+        network.ethertype = load.forget(network.ethertype as usize) as u16;
         match network.ethertype {
             ethertype::IPV4 | ethertype::IPV6 => return Ok(network),
             ethertype::VLAN | ethertype::QINQ | ethertype::QINQ_OLD => {

@@ -14,6 +14,14 @@ pub trait Load {
     /// `at` is beyond [`OFFSET_MAX`].
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
+    /// The same number. Called where loops and branches meet: the kernel's verifier follows every
+    /// way through a parser separately as long as it knows something different about a number on
+    /// each, and a program would grow past its limit. The kernel side makes it forget.
+    #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        number
+    }
+
     /// The byte at `at`.
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {

@@ -8,7 +8,7 @@ use crate::{Addr, Link, Load, ethertype, icmp, ip_proto, ipv4, ipv6, tcp, udp};
 /// What a walk over one frame's headers found: the outermost IP header and what it carries.
 ///
 /// Offsets count from the first byte of the frame; 0 means "not there".
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     pub src: Addr,
@@ -323,16 +323,14 @@ fn ip6(
 
 #[inline(always)]
 fn begin(packet: &mut Packet, network: &Network, family: u8, l3_end: u32) {
-    *packet = Packet {
-        family,
-        l3_at: network.at as u16,
-        l3_end,
-        ethertype: network.ethertype,
-        vlan: network.vlan,
-        vlan_inner: network.vlan_inner,
-        tcp_window_scale: tcp::NO_WINDOW_SCALE,
-        ..Packet::default()
-    };
+    *packet = Packet::default();
+    packet.family = family;
+    packet.l3_at = network.at as u16;
+    packet.l3_end = l3_end;
+    packet.ethertype = network.ethertype;
+    packet.vlan = network.vlan;
+    packet.vlan_inner = network.vlan_inner;
+    packet.tcp_window_scale = tcp::NO_WINDOW_SCALE;
 }
 
 #[inline(always)]
@@ -349,11 +347,20 @@ fn fragment(packet: &mut Packet, id: u32, offset: u16, more: bool) {
 /// Every extension header is at least this long, in bytes.
 const EXTENSION_LEN_MIN: usize = 8;
 
+/// See [`Load::forget`].
+#[inline(always)]
+fn forget(load: &(impl Load + ?Sized), packet: &mut Packet) {
+    packet.protocol = load.forget(packet.protocol as usize) as u8;
+    packet.notes = load.forget(packet.notes as usize) as u16;
+}
+
 /// Follows the chain while its headers are on the allow-list; returns where the transport header
 /// begins and leaves its number in `packet.protocol`.
 #[inline(always)]
 fn walk_extensions(load: &(impl Load + ?Sized), packet: &mut Packet, mut at: usize) -> usize {
     for _ in 0..ipv6::EXTENSIONS_MAX {
+        at = load.forget(at);
+        forget(load, packet);
         if ipv6::extension_len(packet.protocol, 0).is_none() {
             return at;
         }
@@ -392,6 +399,9 @@ fn walk_extensions(load: &(impl Load + ?Sized), packet: &mut Packet, mut at: usi
 
 #[inline(always)]
 fn transport(load: &(impl Load + ?Sized), packet: &mut Packet, at: usize) {
+    let at = load.forget(at);
+    forget(load, packet);
+    packet.l3_end = load.forget(packet.l3_end as usize) as u32;
     packet.l4_at = at as u16;
     packet.payload_at = at as u16;
     packet.payload_len = packet.l3_end.saturating_sub(at as u32);

@@ -50,6 +50,15 @@ pub enum Step {
 }
 
 impl Pending {
+    #[inline(always)]
+    fn begin(&mut self, tag: u64, client: Direction) {
+        *self = Self {
+            tag,
+            client: client as u8,
+            ..Self::default()
+        };
+    }
+
     /// Notes a SYN or SYN-ACK of the flow whose hash is `tag` (not 0). A SYN takes the cell, whoever
     /// held it; a SYN-ACK only joins the SYN it acknowledges. Returns whether it was noted.
     #[inline(always)]
@@ -66,13 +75,9 @@ impl Pending {
             if matches!(step, Step::SynAck) {
                 return false;
             }
-            *self = Self {
-                tag,
-                client: direction as u8,
-                ..Self::default()
-            };
+            self.begin(tag, direction);
         }
-        let index = direction as usize & 1;
+        let index = direction.index();
         if matches!(step, Step::SynAck) && !self.is_acknowledged(direction.opposite(), packet.tcp_ack) {
             return false;
         }
@@ -81,11 +86,7 @@ impl Pending {
         if is_other_connection {
             match step {
                 Step::Syn => {
-                    *self = Self {
-                        tag,
-                        client: direction as u8,
-                        ..Self::default()
-                    };
+                    self.begin(tag, direction);
                 }
                 Step::SynAck => {
                     self.sides[index] = PendingSide::default();
@@ -121,7 +122,7 @@ impl Pending {
         if self.tag != tag {
             return false;
         }
-        let index = direction as usize & 1;
+        let index = direction.index();
         let (own, other) = (&self.sides[index], &self.sides[1 - index]);
         // Data in a SYN counts only if the other side took it, so both numbers are right.
         let continues_own = self.is_acknowledged(direction, packet.tcp_seq);
@@ -136,8 +137,8 @@ impl Pending {
 
     /// The sequence number after everything this side has sent.
     #[inline(always)]
-    pub(crate) const fn next_seq(&self, direction: Direction) -> u32 {
-        let index = direction as usize & 1;
+    pub(crate) fn next_seq(&self, direction: Direction) -> u32 {
+        let index = direction.index();
         self.sides[index]
             .seq
             .wrapping_add(1)
@@ -146,8 +147,8 @@ impl Pending {
 
     /// Whether `ack` acknowledges this side's SYN, with the data in it or without.
     #[inline(always)]
-    const fn is_acknowledged(&self, direction: Direction, ack: u32) -> bool {
-        let side = &self.sides[direction as usize & 1];
+    fn is_acknowledged(&self, direction: Direction, ack: u32) -> bool {
+        let side = &self.sides[direction.index()];
         side.packets != 0 && (ack == side.seq.wrapping_add(1) || ack == self.next_seq(direction))
     }
 }

@@ -127,6 +127,8 @@ impl Options {
     pub fn load(load: &(impl Load + ?Sized), mut at: usize, end: usize) -> Self {
         let mut options = Self::default();
         for _ in 0..OPTIONS_MAX {
+            at = load.forget(at);
+            options.seen = load.forget(options.seen as usize) as u8;
             if at >= end {
                 break;
             }

@@ -1,1 +1,0 @@
-RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH=/usr/lib/llvm-22/lib RUSTFLAGS="-C linker=$HOME/.cache/weir/tools/bin/bpf-linker -C debuginfo=2 -C link-arg=--btf -C target-cpu=v3" /usr/bin/cargo build --release -Z build-std=core --target bpfel-unknown-none 2>&1
