@@ -11,8 +11,8 @@ use crate::clock::{KernelClock, admit};
 use crate::emit::emit;
 use crate::frame::Frame;
 use crate::maps::{
-    AGGREGATES, FLOWS, INTERFACES, PACKET_SCRATCH, PENDING, PacketScratch, ROW_SCRATCH, SETTINGS, load_settings,
-    lost,
+    AGGREGATES, FLOWS, INTERFACES, PACKET_SCRATCH, PENDING, PacketScratch, ROW_SCRATCH, SETTINGS,
+    load_settings, lost,
 };
 use crate::sockets;
 
@@ -57,10 +57,14 @@ pub fn observe<F: Frame>(frame: &F, link: Link) {
         return;
     }
     let slot = 2 * (ifindex % INTERFACE_SLOTS) + F::EGRESS as u32;
-    let Some(counters) = INTERFACES.get_ptr_mut(slot) else { return };
+    let Some(counters) = INTERFACES.get_ptr_mut(slot) else {
+        return;
+    };
     // SAFETY: a per-CPU row.
     let counters = unsafe { &mut *counters };
-    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else { return };
+    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: a per-CPU row; packet programs do not interrupt one another on a CPU.
     let scratch = unsafe { &mut *scratch };
     let mut outcome = walk(frame, link, ifindex, scratch);
@@ -80,7 +84,12 @@ pub const WALKED: u32 = u32::MAX;
 /// The parser, as a function of its own: its frame on the 512-byte stack is gone when it returns.
 #[inline(never)]
 pub fn walk<F: Frame>(frame: &F, link: Link, ifindex: u32, scratch: &mut PacketScratch) -> u32 {
-    let start = Start { link, at: 0, vlan: frame.stripped_vlan(), frame_len: frame.len() };
+    let start = Start {
+        link,
+        at: 0,
+        vlan: frame.stripped_vlan(),
+        frame_len: frame.len(),
+    };
     match parse_into(frame, start, &mut scratch.packet) {
         Ok(()) => {
             scratch.direction = scratch.key.fill(&scratch.packet, ifindex) as u32;
@@ -140,7 +149,14 @@ fn observe_packet<F: Frame>(
         counters.l4_faults += frames;
     }
     let direction = Direction::from_bit(scratch.direction as u8);
-    let seen = Seen { frame, packet, key: &scratch.key, size, link, direction };
+    let seen = Seen {
+        frame,
+        packet,
+        key: &scratch.key,
+        size,
+        link,
+        direction,
+    };
     let counter = match place(&seen) {
         Placed::InRow => &mut counters.in_rows,
         Placed::Attempt => &mut counters.attempts,
@@ -176,9 +192,20 @@ fn observe_inner<F: Frame>(
     }
     let packet = &scratch.inner;
     let len = scratch.packet.l3_end.saturating_sub(at);
-    let size = Size { bytes: len, frames, frame_len: len / frames.max(1) };
+    let size = Size {
+        bytes: len,
+        frames,
+        frame_len: len / frames.max(1),
+    };
     let direction = Direction::from_bit(scratch.inner_direction as u8);
-    let seen = Seen { frame, packet, key: &scratch.inner_key, size, link: Link::Ethernet, direction };
+    let seen = Seen {
+        frame,
+        packet,
+        key: &scratch.inner_key,
+        size,
+        link: Link::Ethernet,
+        direction,
+    };
     let row = match FLOWS.get_ptr_mut(seen.key) {
         // SAFETY: map values live as long as the program runs; counters are added to atomically.
         Some(row) => Some(unsafe { &mut *row }),
@@ -219,7 +246,11 @@ fn settle(result: u32) {
 fn place<F: Frame>(seen: &Seen<'_, F>) -> Placed {
     let packet = seen.packet;
     let is_tcp = packet.protocol == ip_proto::TCP && packet.notes & (note::L4_SHORT | note::L4_BAD) == 0;
-    let control = if is_tcp { packet.tcp_flags & (flag::SYN | flag::ACK | flag::RST) } else { 0 };
+    let control = if is_tcp {
+        packet.tcp_flags & (flag::SYN | flag::ACK | flag::RST)
+    } else {
+        0
+    };
     let is_syn = control & (flag::SYN | flag::ACK) == flag::SYN;
     let known = if is_syn { None } else { FLOWS.get_ptr_mut(seen.key) };
     let row = match known {
@@ -283,11 +314,22 @@ fn attempt<F: Frame>(seen: &Seen<'_, F>, control: u8) -> Placed {
     if control & flag::RST == 0
         && let Some((cell, tag)) = pending_cell(seen.key)
     {
-        let step = if control & flag::ACK == 0 { Step::Syn } else { Step::SynAck };
+        let step = if control & flag::ACK == 0 {
+            Step::Syn
+        } else {
+            Step::SynAck
+        };
         if cell.tag != 0 && cell.tag != tag && step == Step::Syn {
             lost(|losses| losses.pending_overwritten += 1);
         }
-        if cell.note(tag, step, seen.direction, seen.packet, seen.size, KernelClock.exact_ns()) {
+        if cell.note(
+            tag,
+            step,
+            seen.direction,
+            seen.packet,
+            seen.size,
+            KernelClock.exact_ns(),
+        ) {
             noted = Some(cell);
         }
     }
@@ -385,7 +427,10 @@ fn adopt_if_new_connection<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) -> u
 #[inline(always)]
 fn move_from_aggregates(key: &FlowKey, pending: &Pending) {
     let client = pending.client as usize & 1;
-    let moved = [pending.sides[client].aggregated, pending.sides[1 - client].aggregated];
+    let moved = [
+        pending.sides[client].aggregated,
+        pending.sides[1 - client].aggregated,
+    ];
     if moved[0] | moved[1] == 0 {
         return;
     }

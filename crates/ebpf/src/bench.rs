@@ -39,7 +39,9 @@ pub fn bench_empty(_: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn bench_parse(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
-    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else { return XDP_ABORTED };
+    let Some(scratch) = PACKET_SCRATCH.get_ptr_mut(0) else {
+        return XDP_ABORTED;
+    };
     // SAFETY: a per-CPU row.
     let scratch = unsafe { &mut *scratch };
     if walk(&frame, Link::Ethernet, 0, scratch) == WALKED
@@ -62,7 +64,11 @@ pub fn bench_parse_probe(ctx: XdpContext) -> u32 {
     let (parsed, scratch) = unsafe { (&mut *parsed, &mut *scratch) };
     let outcome = walk(&frame, Link::Ethernet, 0, scratch);
     parsed.packet = scratch.packet;
-    parsed.outcome = if outcome == WALKED { 1 } else { 2 | (outcome as u64) << 8 };
+    parsed.outcome = if outcome == WALKED {
+        1
+    } else {
+        2 | (outcome as u64) << 8
+    };
     XDP_PASS
 }
 

@@ -1,7 +1,7 @@
 //! Kernel time, and budgets per window of it.
 
-use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use wire::Clock;
 use wire::rows::{Buckets, Settings};
 
@@ -30,13 +30,17 @@ impl Clock for KernelClock {
 /// Takes one from a budget ([`wire::rows::budget`]) of this CPU and window; `false` if it is spent.
 #[inline(always)]
 pub fn admit(class: usize) -> bool {
-    let Some(buckets) = BUCKETS.get_ptr_mut(0) else { return false };
+    let Some(buckets) = BUCKETS.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: a per-CPU row; programs that hold it are not interrupted by one another's use.
     let buckets: &mut Buckets = unsafe { &mut *buckets };
     // SAFETY: a helper without arguments.
     let window = unsafe { bpf_jiffies64() } >> (load_settings().window_shift & 63);
     if buckets.window != window {
-        let Some(settings) = SETTINGS.get(0) else { return false };
+        let Some(settings) = SETTINGS.get(0) else {
+            return false;
+        };
         let settings: &Settings = settings;
         buckets.window = window;
         buckets.left = settings.per_window;

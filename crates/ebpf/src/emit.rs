@@ -12,12 +12,25 @@ const NO_WAKEUP: u64 = aya_ebpf::bindings::BPF_RB_NO_WAKEUP as u64;
 
 /// Sends the head of the frame; `false` if the ring has no room.
 #[inline(always)]
-pub fn emit<F: Frame>(frame: &F, what: u8, link: Link, key: &FlowKey, direction: Direction, size: Size) -> bool {
-    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else { return false };
+pub fn emit<F: Frame>(
+    frame: &F,
+    what: u8,
+    link: Link,
+    key: &FlowKey,
+    direction: Direction,
+    size: Size,
+) -> bool {
+    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: a per-CPU row, only used within this function.
     let scratch = unsafe { &mut *scratch };
     let packet_len = frame.len();
-    let snap = if what == kind::SAMPLE { SAMPLE_SNAP } else { ATTEMPT_SNAP } as u32;
+    let snap = if what == kind::SAMPLE {
+        SAMPLE_SNAP
+    } else {
+        ATTEMPT_SNAP
+    } as u32;
     let captured = if packet_len < snap { packet_len } else { snap };
     scratch.event = Event {
         at_ns: KernelClock.exact_ns(),

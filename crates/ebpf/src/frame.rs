@@ -9,11 +9,8 @@ use aya_ebpf::helpers::generated::bpf_skb_pull_data;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use wire::link::VLAN_PRESENT;
+use wire::load::OFFSET_MAX;
 use wire::{Load, Packet, Size};
-
-/// Furthest offset the parser may look at: keeps the verifier's ranges small. Headers end long
-/// before; a packet that puts them further is one no parser here follows.
-const OFFSET_MAX: usize = 0x3fff;
 
 /// Bytes made directly readable when a packet's headers are not.
 const HEADERS_MAX: u32 = 512;
@@ -174,7 +171,11 @@ impl XdpFrame<'_> {
 impl Load for XdpFrame<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        Linear { data: self.context.data(), end: self.context.data_end() }.bytes(at)
+        Linear {
+            data: self.context.data(),
+            end: self.context.data_end(),
+        }
+        .bytes(at)
     }
 
     #[inline(always)]
@@ -237,7 +238,11 @@ impl<const EGRESS: bool> SkbFrame<'_, EGRESS> {
 impl<const EGRESS: bool> Load for SkbFrame<'_, EGRESS> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        Linear { data: self.context.data(), end: self.context.data_end() }.bytes(at)
+        Linear {
+            data: self.context.data(),
+            end: self.context.data_end(),
+        }
+        .bytes(at)
     }
 
     #[inline(always)]
@@ -264,7 +269,11 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
     fn stripped_vlan(&self) -> u16 {
         // SAFETY: fields of the program's own context.
         let (present, tag) = unsafe { ((*self.skb()).vlan_present, (*self.skb()).vlan_tci) };
-        if present != 0 { tag as u16 & 0x0fff | VLAN_PRESENT } else { 0 }
+        if present != 0 {
+            tag as u16 & 0x0fff | VLAN_PRESENT
+        } else {
+            0
+        }
     }
 
     #[inline(always)]
@@ -281,7 +290,10 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
 
     #[inline(always)]
     fn pull(&self) -> bool {
-        let (linear, whole) = ((self.context.data_end() - self.context.data()) as u32, self.context.len());
+        let (linear, whole) = (
+            (self.context.data_end() - self.context.data()) as u32,
+            self.context.len(),
+        );
         if linear >= whole || linear >= HEADERS_MAX {
             return false;
         }

@@ -6,8 +6,8 @@ use aya_ebpf::macros::btf_map;
 use wire::event::{Event, SAMPLE_SNAP};
 use wire::flow::{HashKeys, Owner};
 use wire::rows::{
-    AggregateKey, AggregateRow, Buckets, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, LoadSettings, Losses,
-    Pending, Settings, SocketKey, SocketRow, TcpTotals,
+    AggregateKey, AggregateRow, Buckets, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, LoadSettings,
+    Losses, Pending, Settings, SocketKey, SocketRow, TcpTotals,
 };
 use wire::{FlowKey, FlowRow, Packet};
 
@@ -101,10 +101,19 @@ pub struct SocketStorage {
 unsafe impl Sync for SocketStorage {}
 
 impl SocketStorage {
-    #[expect(clippy::new_without_default, reason = "a map definition, made once, in a static")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a map definition, made once, in a static"
+    )]
     pub const fn new() -> Self {
         use core::ptr::null;
-        Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
+        Self {
+            r#type: null(),
+            key: null(),
+            value: null(),
+            max_entries: null(),
+            map_flags: null(),
+        }
     }
 
     pub fn as_ptr(&self) -> *mut core::ffi::c_void {

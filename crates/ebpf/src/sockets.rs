@@ -28,8 +28,15 @@ const AF_INET6: u32 = 10;
 pub unsafe fn remember_owner(socket: *mut bpf_sock) {
     // SAFETY: the socket is the context; the storage row lives as long as the socket.
     unsafe {
-        let row = bpf_sk_storage_get(OWNERS.as_ptr(), socket.cast(), core::ptr::null_mut(), STORAGE_CREATE);
-        let Some(owner) = row.cast::<Owner>().as_mut() else { return };
+        let row = bpf_sk_storage_get(
+            OWNERS.as_ptr(),
+            socket.cast(),
+            core::ptr::null_mut(),
+            STORAGE_CREATE,
+        );
+        let Some(owner) = row.cast::<Owner>().as_mut() else {
+            return;
+        };
         owner.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         owner.uid = bpf_get_current_uid_gid() as u32;
         owner.cgroup_id = bpf_get_current_cgroup_id();
@@ -91,10 +98,18 @@ unsafe fn key_of(ops: *mut bpf_sock_ops) -> SocketKey {
         key.protocol = ip_proto::TCP;
         key.family = 4;
         if family == AF_INET6 {
-            let local =
-                [(*ops).local_ip6[0], (*ops).local_ip6[1], (*ops).local_ip6[2], (*ops).local_ip6[3]];
-            let remote =
-                [(*ops).remote_ip6[0], (*ops).remote_ip6[1], (*ops).remote_ip6[2], (*ops).remote_ip6[3]];
+            let local = [
+                (*ops).local_ip6[0],
+                (*ops).local_ip6[1],
+                (*ops).local_ip6[2],
+                (*ops).local_ip6[3],
+            ];
+            let remote = [
+                (*ops).remote_ip6[0],
+                (*ops).remote_ip6[1],
+                (*ops).remote_ip6[2],
+                (*ops).remote_ip6[3],
+            ];
             if is_mapped(&remote) {
                 key.local = Addr([0, 0, 0, local[3]]);
                 key.remote = Addr([0, 0, 0, remote[3]]);

@@ -36,9 +36,15 @@ fn read<T>(ctx: &TracePointContext, offset: u32) -> Option<T> {
 /// `skb:kfree_skb`: a packet was dropped.
 #[inline(always)]
 pub fn dropped(ctx: &TracePointContext) {
-    let Some(reason) = read::<u32>(ctx, fields().kfree_skb_reason) else { return };
+    let Some(reason) = read::<u32>(ctx, fields().kfree_skb_reason) else {
+        return;
+    };
     // Reasons of subsystems carry their number in the upper half; they share the last slot.
-    let slot = if reason < DROP_REASONS { reason } else { DROP_REASONS - 1 };
+    let slot = if reason < DROP_REASONS {
+        reason
+    } else {
+        DROP_REASONS - 1
+    };
     if let Some(count) = DROPS.get_ptr_mut(slot) {
         // SAFETY: a per-CPU row.
         unsafe { *count += 1 };
@@ -52,7 +58,9 @@ pub fn changed_state(ctx: &TracePointContext) {
     if read::<u16>(ctx, fields().set_state_protocol) != Some(IPPROTO_TCP) {
         return;
     }
-    let Some(state) = read::<u32>(ctx, fields().set_state_new) else { return };
+    let Some(state) = read::<u32>(ctx, fields().set_state_new) else {
+        return;
+    };
     if let Some(totals) = TCP_TOTALS.get_ptr_mut(0)
         && (state as usize) < TCP_STATES
     {
