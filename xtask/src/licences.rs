@@ -90,7 +90,8 @@ fn check_against(packages: &[Package], exceptions: &[Exception]) -> Vec<String> 
 }
 
 fn check_ours(package: &Package) -> Option<String> {
-    let expected = if package.name == "ebpf" {
+    // `wire` is linked into the kernel programs.
+    let expected = if matches!(package.name.as_str(), "ebpf" | "wire") {
         LICENCE_EBPF
     } else {
         LICENCE_OURS
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn licences_of_ours() {
-        assert_eq!(check_ours(&ours("wire", Some("Apache-2.0"))), None);
+        assert_eq!(check_ours(&ours("policy", Some("Apache-2.0"))), None);
         assert_eq!(
             check_ours(&ours("ebpf", Some("GPL-2.0-only OR Apache-2.0"))),
             None
