@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod cli;
 mod input;
 mod lab;
+mod packet_socket;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Inspect and control what flows into a host")]
@@ -23,6 +24,8 @@ enum Action {
     /// Every BPF program of the host: where it is attached, what it costs
     #[command(subcommand)]
     Programs(cli::programs::ProgramsArgs),
+    /// Packets of an interface into a pcapng file
+    Capture(cli::capture::CaptureArgs),
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Action::Read(args) => cli::read::run(&args),
         Action::Programs(args) => cli::programs::run(&args),
+        Action::Capture(args) => cli::capture::run(args),
         Action::Lab(args) => lab::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! The commands, one module each. Data goes to stdout, words to stderr; exit code 0 is done, 1 a
 //! problem found, 2 wrong usage or input.
 
+pub(crate) mod capture;
 pub(crate) mod programs;
 pub(crate) mod read;
 pub(crate) mod text;
