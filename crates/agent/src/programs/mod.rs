@@ -154,7 +154,7 @@ pub struct Owner {
 pub struct Attachment {
     /// `xdp native`, `tcx ingress`, `tc egress`, `cgroup inet_ingress`, `tracepoint`, `kprobe`, …
     pub hook: String,
-    /// Interface, cgroup directory, function, tracepoint.
+    /// Interface, cgroup directory, network namespace, function, tracepoint.
     pub target: String,
     /// For interfaces.
     pub ifindex: Option<u32>,
@@ -287,7 +287,12 @@ pub fn list() -> Result<Listing, Error> {
         };
         let pins = attachment.link_id.and_then(|id| pins.links.get(&id));
         attachment.link_pins = pins.cloned().unwrap_or_default();
-        programs[at].attachments.push(attachment);
+        let program = &mut programs[at];
+        // The kernel has one kind of link for both ways to a tracepoint.
+        if program.kind == "tracing" && attachment.hook == "raw_tracepoint" {
+            "tp_btf".clone_into(&mut attachment.hook);
+        }
+        program.attachments.push(attachment);
     }
     for (program_id, attachment, owner) in holders.perf_events {
         let Some(&at) = index.get(&program_id) else {

@@ -51,7 +51,7 @@ pub(super) fn collect(
             inode: place.inode,
             name: place.name.clone(),
         };
-        match visit(Some(&place.path)) {
+        match visit(Some(place)) {
             Ok((spots, inode)) => join(spots, inode, Some(&namespace), links, used_links, found),
             // Gone meanwhile, with its name or its process.
             Err(_) if inode_of(&place.path) != Some(place.inode) => {}
@@ -106,16 +106,17 @@ struct Spot {
 
 /// Looks at a namespace (`None`: our own) from inside, on a thread of its own, so that the caller
 /// never moves. Gives what was seen and the namespace's inode.
-fn visit(path: Option<&Path>) -> std::io::Result<(Vec<Spot>, u64)> {
-    let file = File::open(path.unwrap_or(Path::new("/proc/thread-self/ns/net")))?;
+fn visit(place: Option<&Place>) -> std::io::Result<(Vec<Spot>, u64)> {
+    let own = Path::new("/proc/thread-self/ns/net");
+    let file = File::open(place.map_or(own, |place| &place.path))?;
     let inode = file.metadata()?.ino();
-    if path.is_none() {
-        return Ok((look(&file)?, inode));
-    }
+    let Some(place) = place else {
+        return Ok((look(&file, "this network namespace")?, inode));
+    };
     let spots = std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
             setns(&file, CloneFlags::CLONE_NEWNET)?;
-            look(&file)
+            look(&file, &format!("netns {}", place.name))
         });
         inside
             .join()
@@ -124,7 +125,8 @@ fn visit(path: Option<&Path>) -> std::io::Result<(Vec<Spot>, u64)> {
     Ok((spots, inode))
 }
 
-fn look(namespace: &File) -> std::io::Result<Vec<Spot>> {
+/// `target` is what hooks of the whole namespace have as their target.
+fn look(namespace: &File, target: &str) -> std::io::Result<Vec<Spot>> {
     let netlink = Netlink::open()?;
     let mut spots = Vec::new();
     let mut qdiscs: HashMap<u32, Vec<Qdisc>> = HashMap::new();
@@ -154,7 +156,7 @@ fn look(namespace: &File) -> std::io::Result<Vec<Spot>> {
         for (position, attached) in (1..).zip(&hooked.attached) {
             let attachment = Attachment {
                 order: Some(Order { position, count }),
-                ..Attachment::new(&names::attach_type(attach_type), "network namespace".to_owned())
+                ..Attachment::new(&names::attach_type(attach_type), target.to_owned())
             };
             spots.push(Spot {
                 program_id: attached.program_id,

@@ -12,11 +12,13 @@ pub(crate) mod program_type {
     pub(crate) const XDP: u32 = 6;
     pub(crate) const CGROUP_SKB: u32 = 8;
     pub(crate) const RAW_TRACEPOINT: u32 = 17;
+    pub(crate) const SK_LOOKUP: u32 = 30;
 }
 
 /// `enum bpf_attach_type`.
 pub(crate) mod attach_type {
     pub(crate) const CGROUP_INET_EGRESS: u32 = 1;
+    pub(crate) const SK_LOOKUP: u32 = 36;
     pub(crate) const XDP: u32 = 37;
     pub(crate) const TCX_INGRESS: u32 = 46;
 }

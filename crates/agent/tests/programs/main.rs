@@ -207,6 +207,31 @@ fn programs_in_other_namespaces_are_seen_from_outside() {
     });
 }
 
+#[test]
+fn programs_on_namespaces_in_their_order() {
+    in_namespace(|| {
+        const PASS: i32 = 1;
+        let namespace = File::open("/proc/thread-self/ns/net").expect("our namespace");
+        let target = namespace.as_raw_fd() as u32;
+        let mut links = Vec::new();
+        for position in 1..=2 {
+            let (kind, hook) = (program_type::SK_LOOKUP, attach_type::SK_LOOKUP);
+            let lookup = bpf::load(kind, hook, "test_lookup", &bpf::returning(PASS)).expect("valid");
+            let link = bpf::link(&lookup, target, hook, 0).expect("attached");
+            let link_id = Some(bpf::stated(&link, "link_id"));
+            let expected = (
+                "sk_lookup",
+                "this network namespace",
+                Some((position, position)),
+                link_id,
+            );
+            assert_eq!(places(&seen(&lookup)), [expected]);
+            // The first stays attached while the second is looked at.
+            links.push(link);
+        }
+    });
+}
+
 /// A folder of bpffs, removed with everything in it.
 struct PinFolder(PathBuf);
 

@@ -153,6 +153,8 @@ fn place(attachment: &Attachment) -> String {
     let namespace = attachment
         .namespace
         .as_ref()
+        // Other targets than interfaces have the namespace in them.
+        .filter(|_| attachment.ifindex.is_some())
         .map(|namespace| format!(" in netns {}", namespace.name));
     printable(&format!(
         "{}{} {}{}",
@@ -186,7 +188,7 @@ fn place_of_unattached(program: &Program) -> String {
     if is_untold {
         "not told by the kernel"
     } else {
-        "not attached"
+        "no attach point found"
     }
     .to_owned()
 }
