@@ -19,8 +19,9 @@ use super::plan::Plan;
 use super::{matching, say, signals};
 use crate::packet_socket::{Frame, Interface, PacketSocket, SocketCounts};
 
-/// Bytes gathered before they are written.
-const WRITE_LEN: usize = 256 * 1024;
+/// Bytes gathered before they are written. Longer writes cost more: capturing 280 MB/s into a file of
+/// ext4 took half the processor time with 64 KiB as with 256 KiB, and lost nothing instead of 20 %.
+const WRITE_LEN: usize = 64 * 1024;
 /// Frames taken from one interface before the next has its turn.
 const TURN_FRAMES: usize = 1024;
 /// Longest wait for packets in milliseconds: what else has to be done is looked at so often.
