@@ -31,12 +31,10 @@ mod names;
 mod netlink;
 mod network;
 mod sample;
+mod slots;
 mod sys;
 
 pub use sample::{Cost, Sample, Sampler};
-
-/// Slots of program arrays that are read, all arrays together.
-const ARRAY_SLOTS_MAX: u32 = 262_144;
 
 /// Why programs cannot be listed or measured.
 #[derive(Debug, thiserror::Error)]
@@ -265,7 +263,7 @@ pub fn list() -> Result<Listing, Error> {
     let links = link::links(&mut btf, &mut missing).map_err(cannot("list BPF links"))?;
     note_cut(holders.is_cut, "descriptors of processes", &mut missing);
     note_cut(pins.is_cut, "files in bpffs", &mut missing);
-    let found = attachments(&infos, &links, &maps, &mut missing);
+    let found = attachments(&infos, &links, &maps, &mut missing)?;
     let owners_of_links = links.iter().filter_map(|link| {
         let owners = holders.by_link.get(&link.id)?;
         Some((link.program_id, owners))
@@ -308,7 +306,7 @@ pub fn list() -> Result<Listing, Error> {
         holders::add(&mut program.owners, owner);
     }
     let users = users_of_maps(&programs);
-    for (map_id, slots) in program_arrays(&users, &mut missing)? {
+    for (map_id, slots) in slots::program_arrays(&mut missing)? {
         for (program_id, slots) in slots {
             if let Some(&at) = index.get(&program_id) {
                 programs[at].tail_called_from.push(TailCall {
@@ -398,7 +396,7 @@ fn attachments(
     links: &[Link],
     maps: &BTreeMap<u32, Option<Map>>,
     missing: &mut Vec<String>,
-) -> Vec<Found> {
+) -> Result<Vec<Found>, Error> {
     const ON_NETWORK: &[u32] = &[
         program_type::XDP,
         program_type::SCHED_CLS,
@@ -426,7 +424,10 @@ fn attachments(
     if has_any(program_type::SOCKMAP) {
         socket_maps(maps, &mut found);
     }
-    found
+    if has_any(&[program_type::XDP]) {
+        slots::redirect_maps(&mut found, missing)?;
+    }
+    Ok(found)
 }
 
 /// What a link tells of a place that was not found by walking.
@@ -498,39 +499,4 @@ fn users_of_maps(programs: &[Program]) -> HashMap<u32, Vec<u32>> {
         }
     }
     users
-}
-
-/// Slots by map and program.
-type ArraySlots = BTreeMap<u32, BTreeMap<u32, Vec<u32>>>;
-
-/// The filled slots of every program array of the host.
-fn program_arrays(users: &HashMap<u32, Vec<u32>>, missing: &mut Vec<String>) -> Result<ArraySlots, Error> {
-    let (ids, is_cut) = sys::ids(Object::Map).map_err(cannot("list BPF maps"))?;
-    note_cut(is_cut, "maps", missing);
-    // Arrays in use are looked at even when there are more maps than can be enumerated.
-    let ids: BTreeSet<u32> = ids.into_iter().chain(users.keys().copied()).collect();
-    let mut slots_left = ARRAY_SLOTS_MAX;
-    let mut found = ArraySlots::new();
-    for map_id in ids {
-        let Some(fd) = sys::open(Object::Map, map_id).map_err(cannot("open a BPF map"))? else {
-            continue;
-        };
-        let info = sys::map_info(fd.as_fd()).map_err(cannot("read the information of a BPF map"))?;
-        if info.kind != map_type::PROG_ARRAY {
-            continue;
-        }
-        if info.entries_max > slots_left {
-            missing.push(format!("program array {map_id} is too large to be looked at"));
-            continue;
-        }
-        slots_left -= info.entries_max;
-        for slot in 0..info.entries_max {
-            // A slot that cannot be read is as good as empty: it may be emptied at any time.
-            if let Ok(Some(program_id)) = sys::program_array_slot(fd.as_fd(), slot) {
-                let slots = found.entry(map_id).or_default();
-                slots.entry(program_id).or_default().push(slot);
-            }
-        }
-    }
-    Ok(found)
 }

@@ -173,8 +173,11 @@ pub(super) mod program_type {
 /// Map types that matter to the collection (`enum bpf_map_type`).
 pub(super) mod map_type {
     pub(crate) const PROG_ARRAY: u32 = 3;
+    pub(crate) const DEVMAP: u32 = 14;
     pub(crate) const SOCKMAP: u32 = 15;
+    pub(crate) const CPUMAP: u32 = 16;
     pub(crate) const SOCKHASH: u32 = 18;
+    pub(crate) const DEVMAP_HASH: u32 = 25;
 }
 
 /// Hooks that are asked for (`enum bpf_attach_type`).

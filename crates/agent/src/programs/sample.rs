@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::btf::BtfNames;
 use super::sys::{self, Object};
-use super::{Error, cannot, full_name, names, program_arrays};
+use super::{Error, cannot, full_name, names, slots};
 
 /// Holds the kernel's run statistics on (`BPF_ENABLE_STATS`) and takes differences.
 ///
@@ -172,7 +172,7 @@ impl Sampler {
             });
         }
         self.labels.retain(|id, _| readings.contains_key(id));
-        let arrays = program_arrays(&HashMap::new(), &mut Vec::new())?;
+        let arrays = slots::program_arrays(&mut Vec::new())?;
         self.tail_called = arrays.into_values().flat_map(BTreeMap::into_keys).collect();
         Ok(readings)
     }

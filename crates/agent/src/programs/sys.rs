@@ -13,6 +13,7 @@ use std::path::Path;
 /// Commands of `enum bpf_cmd`.
 mod command {
     pub(super) const MAP_LOOKUP_ELEM: i32 = 1;
+    pub(super) const MAP_GET_NEXT_KEY: i32 = 4;
     pub(super) const OBJ_GET: i32 = 7;
     pub(super) const PROG_GET_NEXT_ID: i32 = 11;
     pub(super) const MAP_GET_NEXT_ID: i32 = 12;
@@ -470,21 +471,36 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// The program id in slot `index` of a program array; `None` if it is empty.
-pub(super) fn program_array_slot(map: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
-    let mut program_id = 0u32;
+/// Calls a command on one element of a map with 32-bit keys; `None` if there is no such element.
+fn element<V: Default>(command: i32, map: BorrowedFd<'_>, key: Option<u32>) -> io::Result<Option<V>> {
+    let mut value = V::default();
     let mut attr = ElementAttr {
         map_fd: map.as_raw_fd() as u32,
         padding: 0,
-        key: std::ptr::from_ref(&index) as u64,
-        value: std::ptr::from_mut(&mut program_id) as u64,
+        key: key.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64),
+        value: std::ptr::from_mut(&mut value) as u64,
         flags: 0,
     };
-    match bpf(command::MAP_LOOKUP_ELEM, &mut attr) {
-        Ok(_) => Ok(Some(program_id)),
+    match bpf(command, &mut attr) {
+        Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The program id in slot `index` of a program array; `None` if it is empty.
+pub(super) fn program_array_slot(map: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
+    element(command::MAP_LOOKUP_ELEM, map, Some(index))
+}
+
+/// The row of a devmap or cpumap whose values are 8 bytes: interface or queue length, program id.
+pub(super) fn redirect_slot(map: BorrowedFd<'_>, key: u32) -> io::Result<Option<[u32; 2]>> {
+    element(command::MAP_LOOKUP_ELEM, map, Some(key))
+}
+
+/// The key after `key`, or the first; `None` at the end.
+pub(super) fn next_key(map: BorrowedFd<'_>, key: Option<u32>) -> io::Result<Option<u32>> {
+    element(command::MAP_GET_NEXT_KEY, map, key)
 }
 
 /// Text up to the first zero byte.

@@ -18,6 +18,7 @@ pub(crate) mod program_type {
 /// `enum bpf_attach_type`.
 pub(crate) mod attach_type {
     pub(crate) const CGROUP_INET_EGRESS: u32 = 1;
+    pub(crate) const XDP_DEVMAP: u32 = 33;
     pub(crate) const SK_LOOKUP: u32 = 36;
     pub(crate) const XDP: u32 = 37;
     pub(crate) const TCX_INGRESS: u32 = 46;
@@ -130,23 +131,17 @@ pub(crate) fn program_array(n_slots: u32) -> io::Result<OwnedFd> {
     fd(0, [PROG_ARRAY, 4, 4, n_slots, 0])
 }
 
-pub(crate) fn set_slot(array: &OwnedFd, slot: u32, program: &OwnedFd) -> io::Result<()> {
-    let value = program.as_raw_fd() as u32;
-    let (key, value) = (address(&raw const slot), address(&raw const value));
-    bpf(
-        2,
-        [
-            array.as_raw_fd() as u32,
-            0,
-            key[0],
-            key[1],
-            value[0],
-            value[1],
-            0,
-            0,
-        ],
-    )
-    .map(drop)
+/// A hashed devmap whose rows name an interface and a program.
+pub(crate) fn devmap_hash(entries_max: u32) -> io::Result<OwnedFd> {
+    const DEVMAP_HASH: u32 = 25;
+    fd(0, [DEVMAP_HASH, 4, 8, entries_max, 0])
+}
+
+/// Sets a row of a map; the value is as long as the map's.
+pub(crate) fn set_slot<const N: usize>(map: &OwnedFd, key: u32, value: [u32; N]) -> io::Result<()> {
+    let (key, value) = (address(&raw const key), address(&raw const value));
+    let map = map.as_raw_fd() as u32;
+    bpf(2, [map, 0, key[0], key[1], value[0], value[1], 0, 0]).map(drop)
 }
 
 /// Runs a packet program `repeat` times on an empty frame; gives what it returned.

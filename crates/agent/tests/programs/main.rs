@@ -232,6 +232,33 @@ fn programs_on_namespaces_in_their_order() {
     });
 }
 
+#[test]
+fn programs_in_redirect_maps() {
+    in_namespace(|| {
+        let (kind, hook) = (program_type::XDP, attach_type::XDP_DEVMAP);
+        let program = bpf::load(kind, hook, "test_redirect", &bpf::returning(2)).expect("valid");
+        let map = bpf::devmap_hash(8).expect("a devmap");
+        for (key, interface) in [(70, "left"), (9, "right")] {
+            let row = [ifindex(interface), program.as_raw_fd() as u32];
+            bpf::set_slot(&map, key, row).expect("a row");
+        }
+        bpf::set_slot(&map, 5, [ifindex("left"), u32::MAX]).expect("a row without a program");
+        let map_id = bpf::stated(&map, "map_id");
+        let found = seen(&program);
+        let mut targets: Vec<_> = found
+            .attachments
+            .iter()
+            .map(|place| (&*place.hook, &*place.target))
+            .collect();
+        targets.sort_unstable();
+        let expected = [70, 9].map(|key| format!("map {map_id} slot {key}"));
+        assert_eq!(
+            targets,
+            expected.each_ref().map(|target| ("devmap_hash", target.as_str()))
+        );
+    });
+}
+
 /// A folder of bpffs, removed with everything in it.
 struct PinFolder(PathBuf);
 
@@ -459,7 +486,7 @@ fn tail_called_programs_are_marked() {
     let code = bpf::tail_calling(&array, 3);
     let caller = bpf::load(program_type::XDP, attach_type::XDP, "test_caller", &code).expect("valid");
     let mut sampler = Sampler::start().expect("root may measure");
-    bpf::set_slot(&array, 3, &called).expect("a slot");
+    bpf::set_slot(&array, 3, [called.as_raw_fd() as u32]).expect("a slot");
     assert_eq!(
         bpf::test_run(&caller, 100).expect("a run"),
         PASS,
