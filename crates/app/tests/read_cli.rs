@@ -119,6 +119,40 @@ fn filters_look_at_flows() {
 }
 
 #[test]
+fn a_summary_is_one_page() {
+    check(
+        &["-", "--format", "summary"],
+        &capture(),
+        0,
+        "\
+CAPTURE
+  inputs   standard input
+  packets  3, 328 B
+  first    2020-09-13T12:26:40.000000000Z
+  last     2020-09-13T12:26:40.000000002Z, 1 µs later
+  flows    3
+
+PROTOCOLS
+       flows  packets  bytes    share
+  udp      3        3  328 B  100.0 %
+
+HOSTS, AS EITHER SIDE
+            flows  packets  bytes    share
+  10.0.0.1      3        3  328 B  100.0 %
+  10.0.0.3      1        1  228 B   69.5 %
+  10.0.0.4      1        1   68 B   20.7 %
+  10.0.0.2      1        1   32 B    9.8 %
+
+SERVERS
+                    flows  packets  bytes   share
+  udp 10.0.0.1:443      1        1  228 B  69.5 %
+  udp 10.0.0.1:53       2        2  100 B  30.5 %
+",
+        "",
+    );
+}
+
+#[test]
 fn json_lines_come_in_the_order_flows_end() {
     let lines = |args: &[&str]| -> Vec<u64> {
         let output = weir(args, &capture());

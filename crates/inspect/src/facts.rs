@@ -8,8 +8,8 @@ use crate::record::{FlowRecord, TcpHealth};
 
 const MILLISECOND_NS: u64 = 1_000_000;
 
-/// A flow. Rates are over the flow's own duration; `age` is its duration too, since a record has
-/// no clock besides its packets'.
+/// A flow. Rates are means over the flow's own duration, since one record knows no other: who has
+/// watched it longer answers `rate_bps` and `rate_pps` itself and asks the record for the rest.
 impl Facts for FlowRecord {
     fn get(&self, field: Field) -> Value<'_> {
         let ports = |port: u16| self.has_ports().then_some(port);
@@ -46,7 +46,8 @@ impl Facts for FlowRecord {
             Field::BytesToClient => self.to_client.bytes.into(),
             Field::RateBps => self.per_second(self.bytes().saturating_mul(8)).into(),
             Field::RatePps => self.per_second(self.packets()).into(),
-            Field::Duration | Field::Age => (self.duration_ns() / MILLISECOND_NS).into(),
+            Field::Duration => (self.duration_ns() / MILLISECOND_NS).into(),
+            Field::Age => (self.age_ns() / MILLISECOND_NS).into(),
             Field::Incomplete => self.is_partial.into(),
             Field::Pid => owner.map(|owner| owner.pid).into(),
             Field::Comm => owner.map(|owner| owner.comm.as_str()).into(),
@@ -179,6 +180,8 @@ mod tests {
         row.account(back, &reset, Size::one(60), &StampedAt(3 * SECOND_NS));
         let context = Context {
             interface: Some("eth0"),
+            epoch_offset_ns: 1000,
+            now_ns: Some(5 * SECOND_NS + 1000),
             ..Context::default()
         };
         FlowRecord::from_row(&key, &row, &context)
@@ -209,7 +212,7 @@ mod tests {
                 ("rtt", false),
                 ("packets == 2 and packets_toserver == 1", true),
                 ("bytes == 138 and bytes_toclient == 60", true),
-                ("duration == 2s and rate_pps == 1", true),
+                ("duration == 2s and rate_pps == 1 and age == 4s", true),
                 ("rate_bps == 552", true),
                 ("incomplete", false),
                 ("pid or comm == nginx or icmp.type == 8", false),

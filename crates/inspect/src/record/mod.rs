@@ -25,6 +25,9 @@ pub struct Context<'a> {
     pub reason: Option<EndReason>,
     /// Added to the row's times, gives nanoseconds since 1970. 0 for rows of a capture.
     pub epoch_offset_ns: i64,
+    /// The time now, in nanoseconds since 1970, of flows that live; a capture has none but its
+    /// packets' own.
+    pub now_ns: Option<u64>,
     /// Path of the control group the row's owner names by number.
     pub cgroup: Option<&'a str>,
     /// Container that control group belongs to.
@@ -40,6 +43,8 @@ pub struct FlowRecord {
     /// First and last packet, in nanoseconds since 1970.
     pub start_ns: u64,
     pub end_ns: u64,
+    /// When the record was made, of a flow that lived then.
+    pub now_ns: Option<u64>,
     /// The side that opened the flow, and the side that was asked.
     pub src: IpAddr,
     pub dst: IpAddr,
@@ -155,6 +160,7 @@ impl FlowRecord {
             id: flow_id(key, row.first_ns),
             start_ns: row.first_ns.saturating_add_signed(context.epoch_offset_ns),
             end_ns: row.last_ns.saturating_add_signed(context.epoch_offset_ns),
+            now_ns: context.now_ns,
             src: src.to_ip(key.family),
             dst: dst.to_ip(key.family),
             src_port: if has_ports { src_port } else { 0 },
@@ -196,6 +202,15 @@ impl FlowRecord {
     #[must_use]
     pub fn duration_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// Time from the first packet until now, or until the last packet of a flow that is over.
+    #[must_use]
+    pub fn age_ns(&self) -> u64 {
+        self.now_ns
+            .unwrap_or(self.end_ns)
+            .max(self.end_ns)
+            .saturating_sub(self.start_ns)
     }
 
     /// Smallest TTL or hop limit of either direction.
