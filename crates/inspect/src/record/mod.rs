@@ -299,14 +299,11 @@ impl TcpHealth {
         self.to_server.flags | self.to_client.flags
     }
 
-    /// The round trip between client and server, in µs: both halves together, or the one that was
-    /// measured.
+    /// The round trip between client and server, in µs: both halves together. One half alone says
+    /// nothing of it, next to either end it is almost 0.
     #[must_use]
     pub fn rtt_us(&self) -> Option<u32> {
-        match (self.rtt_client_us, self.rtt_server_us) {
-            (Some(client), Some(server)) => Some(client.saturating_add(server)),
-            (one, other) => one.or(other),
-        }
+        Some(self.rtt_client_us?.saturating_add(self.rtt_server_us?))
     }
 
     /// Segments sent again by either side.
