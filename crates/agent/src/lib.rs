@@ -4,3 +4,4 @@
 pub mod object;
 pub mod programs;
 pub mod sys;
+pub mod trial;
