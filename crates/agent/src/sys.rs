@@ -14,6 +14,7 @@ mod command {
     pub(super) const MAP_LOOKUP_ELEM: i32 = 1;
     pub(super) const MAP_UPDATE_ELEM: i32 = 2;
     pub(super) const MAP_DELETE_ELEM: i32 = 3;
+    pub(super) const PROG_LOAD: i32 = 5;
     pub(super) const OBJ_PIN: i32 = 6;
     pub(super) const OBJ_GET: i32 = 7;
     pub(super) const PROG_TEST_RUN: i32 = 10;
@@ -23,6 +24,7 @@ mod command {
     pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
     pub(super) const LINK_CREATE: i32 = 28;
     pub(super) const LINK_UPDATE: i32 = 29;
+    pub(super) const LINK_DETACH: i32 = 34;
 }
 
 /// Attach types of `enum bpf_attach_type`.
@@ -299,6 +301,18 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     bpf(command::LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Detaches a link although descriptors of it are open. Fails for what is no link.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdateAttr {
+        link_fd: link.as_raw_fd() as u32,
+        new_prog_fd: 0,
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // Only the first field belongs to this command; the kernel accepts zeros after it.
+    bpf(command::LINK_DETACH, &mut attr).map(drop)
+}
+
 #[repr(C)]
 struct ObjectAttr {
     pathname: u64,
@@ -450,4 +464,42 @@ pub fn possible_cpus() -> io::Result<usize> {
             text.trim()
         ))
     })
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+}
+
+/// A program that returns 32 bits of the jiffies counter: `jiffies >> shift`.
+pub fn load_jiffies_reader(shift: i32) -> io::Result<OwnedFd> {
+    const XDP: u32 = 6;
+    const HELPER_JIFFIES64: i32 = 118;
+    let instruction = |code: u8, registers: u8, immediate: i32| {
+        u64::from(code) | u64::from(registers) << 8 | (immediate as u32 as u64) << 32
+    };
+    const CALL: u8 = 0x85;
+    const SHIFT_RIGHT_64: u8 = 0x77;
+    const EXIT: u8 = 0x95;
+    let program =
+        [instruction(CALL, 0, HELPER_JIFFIES64), instruction(SHIFT_RIGHT_64, 0, shift), instruction(EXIT, 0, 0)];
+    let mut attr = ProgLoadAttr {
+        prog_type: XDP,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        prog_name: *b"weir_jiffies\0\0\0\0",
+        ..ProgLoadAttr::default()
+    };
+    bpf_fd(command::PROG_LOAD, &mut attr)
 }

@@ -440,7 +440,7 @@ fn runs_are_counted_while_somebody_measures() {
     let found = cost(&mut sampler, &program);
     let wall_ns = begin.elapsed().as_nanos() as u64;
 
-    assert_eq!(found.run_count, N_RUNS.into());
+    assert_eq!(found.run_count, u64::from(N_RUNS));
     assert!(found.run_time_ns > 0 && found.run_time_ns <= wall_ns);
     assert!(found.interval_ns >= found.run_time_ns);
     let near = |found: f64, expected: f64| {

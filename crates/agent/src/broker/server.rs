@@ -1,0 +1,73 @@
+//! The privileged end: answers one request at a time.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::protocol::{Request, Response};
+use super::sockets;
+use crate::{programs, sys};
+
+/// What the broker needs to answer.
+#[derive(Debug)]
+pub struct Broker {
+    pub flows: OwnedFd,
+    pub sockets: OwnedFd,
+}
+
+/// Why serving ended.
+#[derive(Debug)]
+pub enum ServeEnd {
+    /// The worker closed its end: it stopped or died.
+    WorkerGone,
+    Failed(io::Error),
+}
+
+impl Broker {
+    /// Answers requests until the worker's end closes.
+    pub fn serve(&self, stream: &mut UnixStream) -> ServeEnd {
+        loop {
+            let request = match Request::read(stream) {
+                Ok(Some(request)) => request,
+                Ok(None) => return ServeEnd::WorkerGone,
+                Err(error) => return ServeEnd::Failed(error),
+            };
+            if let Err(error) = self.answer(request).write(stream) {
+                return ServeEnd::Failed(error);
+            }
+        }
+    }
+
+    fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::TakeFlows(keys) => {
+                let rows = keys.iter().map(|key| sys::lookup_and_delete(self.flows.as_fd(), key));
+                rows.collect::<io::Result<_>>().map_or_else(|error| failed("take flow rows", &error), Response::Flows)
+            }
+            Request::RemoveSockets(keys) => {
+                for key in &keys {
+                    if let Err(error) = sys::delete(self.sockets.as_fd(), key) {
+                        return failed("remove socket rows", &error);
+                    }
+                }
+                Response::Done
+            }
+            Request::SocketOwners => json(&sockets::owners()),
+            Request::Programs => match programs::list() {
+                Ok(listing) => json(&listing),
+                Err(error) => failed("list programs", &error),
+            },
+        }
+    }
+}
+
+fn failed(what: &str, error: &dyn std::error::Error) -> Response {
+    Response::Failed(format!("cannot {what}: {}", crate::error::chain(error)))
+}
+
+fn json(value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(document) => Response::Json(document),
+        Err(error) => failed("write JSON", &error),
+    }
+}
