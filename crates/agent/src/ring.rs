@@ -9,8 +9,13 @@ use wire::event::{Event, HEADER_LEN};
 use crate::sys::Plain;
 
 /// Consumer end of the ring.
-#[derive(Debug)]
 pub struct EventRing(RingBuf<MapData>);
+
+impl std::fmt::Debug for EventRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EventRing")
+    }
+}
 
 impl EventRing {
     /// Maps the ring. The descriptor must be writable: the consumer's position lives in it.
