@@ -10,11 +10,15 @@ pub enum AgentError {
     NoInterface { name: String, known: String },
     #[error("no default route, so no interface to observe by default: name one with --iface")]
     NoDefaultRoute,
-    #[error("not permitted to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "not permitted to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     NotPermitted,
     #[error("the BPF file system is not mounted at {0}: run `mount -t bpf bpf {0}`", path.display())]
     NoBpffs { path: PathBuf },
-    #[error("another weir runs as instance `{instance}` (pid {pid}): stop it, or give this one a name with --instance")]
+    #[error(
+        "another weir runs as instance `{instance}` (pid {pid}): stop it, or give this one a name with --instance"
+    )]
     AlreadyRunning { instance: String, pid: String },
     #[error("instance name `{name}` is not a plain word: use letters, digits, `-` and `_`, at most 32")]
     BadInstance { name: String },

@@ -23,7 +23,12 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 pub fn default_name() -> String {
     let inode = |path: &str| {
         let link = fs::read_link(path).ok()?;
-        Some(link.to_str()?.trim_start_matches("net:[").trim_end_matches(']').to_owned())
+        Some(
+            link.to_str()?
+                .trim_start_matches("net:[")
+                .trim_end_matches(']')
+                .to_owned(),
+        )
     };
     match (inode("/proc/self/ns/net"), inode("/proc/1/ns/net")) {
         (Some(own), Some(init)) if own != init => format!("net-{own}"),
@@ -51,7 +56,9 @@ impl Instance {
     pub fn open(name: &str) -> Result<Self, AgentError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
-            return Err(AgentError::BadInstance { name: name.to_owned() });
+            return Err(AgentError::BadInstance {
+                name: name.to_owned(),
+            });
         }
         let lock = lock(name)?;
         let is_bpffs = nix::sys::statfs::statfs(BPFFS)
@@ -60,7 +67,11 @@ impl Instance {
             return Err(AgentError::NoBpffs { path: BPFFS.into() });
         }
         let root = Path::new(BPFFS).join("weir").join(name);
-        let instance = Self { name: name.to_owned(), root, _lock: lock };
+        let instance = Self {
+            name: name.to_owned(),
+            root,
+            _lock: lock,
+        };
         instance.sweep_other_abis()?;
         for folder in [instance.maps(), instance.links()] {
             fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
@@ -127,7 +138,10 @@ fn lock(name: &str) -> Result<Flock<File>, AgentError> {
         Err((mut file, _)) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
-            Err(AgentError::AlreadyRunning { instance: name.to_owned(), pid })
+            Err(AgentError::AlreadyRunning {
+                instance: name.to_owned(),
+                pid,
+            })
         }
     }
 }
@@ -136,7 +150,9 @@ fn lock(name: &str) -> Result<Flock<File>, AgentError> {
 pub fn sweep_dead(except: &str) -> Vec<String> {
     let mut swept = Vec::new();
     for folder in entries(&Path::new(BPFFS).join("weir")) {
-        let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
         // A network namespace that is gone cannot come back under its number; other instances may
         // have asked to persist.
         let may_sweep = name != except && name.starts_with("net-");
@@ -149,7 +165,9 @@ pub fn sweep_dead(except: &str) -> Vec<String> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).map(|found| found.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    fs::read_dir(folder)
+        .map(|found| found.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default()
 }
 
 /// bpffs has only folders and pins, and no `remove_dir_all`-friendly open flags.

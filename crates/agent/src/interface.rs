@@ -50,25 +50,42 @@ pub fn list() -> io::Result<Vec<Interface>> {
         .into_iter()
         .map(|(name, index)| {
             let hardware = hardware_type(&socket, &name)?;
-            Ok(Interface { link: link_of(hardware), name, index, hardware })
+            Ok(Interface {
+                link: link_of(hardware),
+                name,
+                index,
+                hardware,
+            })
         })
         .collect()
 }
 
 /// The interface of this name.
 pub fn by_name(name: &str) -> Result<Interface, AgentError> {
-    let all = list().map_err(|source| AgentError::Io { what: "list the interfaces".into(), source })?;
-    all.iter().find(|interface| interface.name == name).cloned().ok_or_else(|| AgentError::NoInterface {
-        name: name.to_owned(),
-        known: all.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", "),
-    })
+    let all = list().map_err(|source| AgentError::Io {
+        what: "list the interfaces".into(),
+        source,
+    })?;
+    all.iter()
+        .find(|interface| interface.name == name)
+        .cloned()
+        .ok_or_else(|| AgentError::NoInterface {
+            name: name.to_owned(),
+            known: all
+                .iter()
+                .map(|interface| interface.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
 }
 
 /// The interface of the default route, IPv4 first.
 pub fn of_default_route() -> Result<Interface, AgentError> {
     let v4 = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
     let v6 = std::fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
-    let name = default_route_v4(&v4).or_else(|| default_route_v6(&v6)).ok_or(AgentError::NoDefaultRoute)?;
+    let name = default_route_v4(&v4)
+        .or_else(|| default_route_v6(&v6))
+        .ok_or(AgentError::NoDefaultRoute)?;
     by_name(name)
 }
 
@@ -112,8 +129,13 @@ const ARPHRD_RAWIP: u16 = 519;
 fn link_of(hardware: u16) -> Option<Link> {
     match hardware {
         libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Some(Link::Ethernet),
-        libc::ARPHRD_NONE | ARPHRD_RAWIP | libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6
-        | libc::ARPHRD_SIT | libc::ARPHRD_PPP | libc::ARPHRD_IPGRE => Some(Link::Raw),
+        libc::ARPHRD_NONE
+        | ARPHRD_RAWIP
+        | libc::ARPHRD_TUNNEL
+        | libc::ARPHRD_TUNNEL6
+        | libc::ARPHRD_SIT
+        | libc::ARPHRD_PPP
+        | libc::ARPHRD_IPGRE => Some(Link::Raw),
         _ => None,
     }
 }
@@ -135,7 +157,8 @@ mod tests {
         let zero = "0".repeat(32);
         let v6 = format!("{zero} 00 {zero} 00 fe8000 00000400 00000001 00000000 00000003     eth2\n");
         check(head, &v6, Some("eth2"));
-        let unreachable = format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n");
+        let unreachable =
+            format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n");
         check(head, &unreachable, None);
     }
 }

@@ -54,9 +54,15 @@ impl Jiffies {
             let since_start = jiffies.wrapping_sub((1u64 << 32) - 300 * hz);
             since_start.saturating_mul(1_000_000_000 / hz).abs_diff(now_ns)
         };
-        let hz = FREQUENCIES_HZ.into_iter().min_by_key(uptime_error_ns).unwrap_or(250);
+        let hz = FREQUENCIES_HZ
+            .into_iter()
+            .min_by_key(uptime_error_ns)
+            .unwrap_or(250);
         let ns = 1_000_000_000 / hz;
-        Self { ns: ns as u32, offset_ns: now_ns.wrapping_sub(jiffies.wrapping_mul(ns)) as i64 }
+        Self {
+            ns: ns as u32,
+            offset_ns: now_ns.wrapping_sub(jiffies.wrapping_mul(ns)) as i64,
+        }
     }
 }
 
@@ -154,7 +160,10 @@ mod tests {
             let found = Jiffies::from_reading(jiffies, uptime_s * 1_000_000_000 + 1_500_000);
             assert_eq!(u64::from(found.ns), 1_000_000_000 / hz, "{hz} Hz up {uptime_s} s");
             let now = jiffies * u64::from(found.ns);
-            assert_eq!(now.wrapping_add(found.offset_ns as u64), uptime_s * 1_000_000_000 + 1_500_000);
+            assert_eq!(
+                now.wrapping_add(found.offset_ns as u64),
+                uptime_s * 1_000_000_000 + 1_500_000
+            );
         };
         for hz in FREQUENCIES_HZ {
             for uptime_s in [1, 299, 301, 86_400, 40_000_000] {

@@ -126,15 +126,26 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
                 .to_owned(),
         );
     }
-    let fields = tracefs.as_deref().map_or_else(no_fields, kernel::tracepoint_fields);
+    let fields = tracefs
+        .as_deref()
+        .map_or_else(no_fields, kernel::tracepoint_fields);
     let mut ebpf = create_maps(instance, options, jiffies, &fields, &mut notes)?;
-    let mut loaded_links = LinkKeeper { instance, notes: &mut notes };
+    let mut loaded_links = LinkKeeper {
+        instance,
+        notes: &mut notes,
+    };
     let mut tc_filters = Vec::new();
     let attached = options
         .interfaces
         .iter()
         .map(|interface| {
-            attach_interface(&mut ebpf, interface, options.xdp, &mut loaded_links, &mut tc_filters)
+            attach_interface(
+                &mut ebpf,
+                interface,
+                options.xdp,
+                &mut loaded_links,
+                &mut tc_filters,
+            )
         })
         .collect::<Result<Vec<_>, _>>()?;
     attach_cgroup(&mut ebpf, &mut loaded_links);
@@ -147,7 +158,14 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
         samples_per_direction: options.samples_per_direction.into(),
     };
     sys::update(maps.settings.as_fd(), &0u32, &settings).during(|| "write the programs' settings".into())?;
-    Ok(Loaded { maps, attached, notes, jiffies, tc_filters, _ebpf: ebpf })
+    Ok(Loaded {
+        maps,
+        attached,
+        notes,
+        jiffies,
+        tc_filters,
+        _ebpf: ebpf,
+    })
 }
 
 impl Loaded {
@@ -155,6 +173,20 @@ impl Loaded {
     pub fn remove_tc_filters(&mut self) {
         for (interface, program, direction) in self.tc_filters.drain(..) {
             let _ = qdisc_detach_program(&interface, direction, program);
+        }
+    }
+}
+
+/// Removes the tc filters that an instance without TCX left behind when it was killed.
+pub fn remove_leftover_tc_filters() {
+    for interface in crate::interface::list().unwrap_or_default() {
+        for (program, direction) in [
+            ("weir_ingress", TcAttachType::Ingress),
+            ("weir_egress", TcAttachType::Egress),
+            ("weir_ingress_l3", TcAttachType::Ingress),
+            ("weir_egress_l3", TcAttachType::Egress),
+        ] {
+            let _ = qdisc_detach_program(&interface.name, direction, program);
         }
     }
 }
@@ -172,7 +204,10 @@ fn no_fields() -> TracepointFields {
 fn not_permitted_or(what: &'static str) -> impl FnOnce(std::io::Error) -> AgentError {
     move |source| match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => AgentError::NotPermitted,
-        _ => AgentError::Io { what: what.into(), source },
+        _ => AgentError::Io {
+            what: what.into(),
+            source,
+        },
     }
 }
 
@@ -209,7 +244,10 @@ fn create_maps(
             .and_then(|all| all.iter().find(|one| one.is_loopback()).map(|one| one.index))
             .unwrap_or(0),
     };
-    let pins: Vec<_> = PINNED_MAPS.iter().map(|name| (*name, instance.maps().join(name))).collect();
+    let pins: Vec<_> = PINNED_MAPS
+        .iter()
+        .map(|name| (*name, instance.maps().join(name)))
+        .collect();
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::STATS);
     for (name, size) in &sizes {
@@ -220,7 +258,9 @@ fn create_maps(
     }
     loader.override_global("LOAD_SETTINGS", load_settings.as_bytes(), true);
     loader.override_global("TRACEPOINT_FIELDS", fields.as_bytes(), true);
-    loader.load(object::WEIR).map_err(|error| AgentError::Load(Box::new(error)))
+    loader
+        .load(object::WEIR)
+        .map_err(|error| AgentError::Load(Box::new(error)))
 }
 
 fn pinned_size(path: &Path) -> Option<u32> {
@@ -287,7 +327,9 @@ fn create(program: BorrowedFd<'_>, target: u32, kind: u32) -> std::io::Result<Ow
 
 fn program_fd<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<BorrowedFd<'a>, AgentError> {
     let fail = |error: ProgramError| AgentError::Load(Box::new(error));
-    let program = ebpf.program_mut(name).ok_or_else(|| AgentError::Load(format!("no program {name}").into()))?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| AgentError::Load(format!("no program {name}").into()))?;
     if program.fd().is_err() {
         match program {
             Program::Xdp(program) => program.load(),
@@ -349,17 +391,36 @@ fn attach_interface(
     }
     if attached.ingress == Hook::None {
         let program = program_fd(ebpf, ingress)?;
-        let made = links.keep(&pin("ingress"), program, interface.index, attach_type::TCX_INGRESS);
+        let made = links.keep(
+            &pin("ingress"),
+            program,
+            interface.index,
+            attach_type::TCX_INGRESS,
+        );
         attached.ingress = match made {
             Ok(()) => Hook::Tcx,
-            Err(error) => fall_to_tc(ebpf, &mut attached, ingress, TcAttachType::Ingress, &error, tc_filters),
+            Err(error) => fall_to_tc(
+                ebpf,
+                &mut attached,
+                ingress,
+                TcAttachType::Ingress,
+                &error,
+                tc_filters,
+            ),
         };
     }
     let program = program_fd(ebpf, egress)?;
     let made = links.keep(&pin("egress"), program, interface.index, attach_type::TCX_EGRESS);
     attached.egress = match made {
         Ok(()) => Hook::Tcx,
-        Err(error) => fall_to_tc(ebpf, &mut attached, egress, TcAttachType::Egress, &error, tc_filters),
+        Err(error) => fall_to_tc(
+            ebpf,
+            &mut attached,
+            egress,
+            TcAttachType::Egress,
+            &error,
+            tc_filters,
+        ),
     };
     links.notes.extend(attached.notes.iter().cloned());
     Ok(attached)
@@ -377,20 +438,26 @@ fn attach_xdp(
         return Err(format!("{name} has no native XDP: its ingress is counted at TCX"));
     }
     if interface.link != Some(Link::Ethernet) {
-        return Err(format!("{name} has no Ethernet header, so no XDP: its ingress is counted at TCX"));
+        return Err(format!(
+            "{name} has no Ethernet header, so no XDP: its ingress is counted at TCX"
+        ));
     }
     let program = program_fd(ebpf, "weir_xdp").map_err(|error| format!("{name}: XDP program: {error}"))?;
-    links.keep(pin, program, interface.index, attach_type::XDP).map_err(|error| {
-        let why = match error.raw_os_error() {
-            Some(libc::EBUSY | libc::EEXIST) => "another XDP program is attached there and keeps its place".into(),
-            Some(libc::EOPNOTSUPP) => "its driver has no native XDP".into(),
-            Some(libc::EINVAL | libc::ERANGE) => {
-                "its driver refuses (MTU, LRO or queue settings may be the reason)".into()
-            }
-            _ => error.to_string(),
-        };
-        format!("{name}: no XDP, {why}: its ingress is counted at TCX")
-    })
+    links
+        .keep(pin, program, interface.index, attach_type::XDP)
+        .map_err(|error| {
+            let why = match error.raw_os_error() {
+                Some(libc::EBUSY | libc::EEXIST) => {
+                    "another XDP program is attached there and keeps its place".into()
+                }
+                Some(libc::EOPNOTSUPP) => "its driver has no native XDP".into(),
+                Some(libc::EINVAL | libc::ERANGE) => {
+                    "its driver refuses (MTU, LRO or queue settings may be the reason)".into()
+                }
+                _ => error.to_string(),
+            };
+            format!("{name}: no XDP, {why}: its ingress is counted at TCX")
+        })
 }
 
 fn fall_to_tc(
@@ -402,11 +469,17 @@ fn fall_to_tc(
     tc_filters: &mut Vec<(String, &'static str, TcAttachType)>,
 ) -> Hook {
     let interface = attached.name.clone();
-    let words = if direction == TcAttachType::Ingress { "ingress" } else { "egress" };
+    let words = if direction == TcAttachType::Ingress {
+        "ingress"
+    } else {
+        "egress"
+    };
     let done = attach_tc(ebpf, &interface, program, direction);
     match done {
         Ok(()) => {
-            attached.notes.push(format!("{interface} {words}: no TCX ({why}), a tc filter is used"));
+            attached.notes.push(format!(
+                "{interface} {words}: no TCX ({why}), a tc filter is used"
+            ));
             tc_filters.push((interface, program, direction));
             Hook::Tc
         }
@@ -433,7 +506,9 @@ fn attach_tc(
         .ok_or(ProgramError::NotLoaded)?
         .try_into()?;
     let options = TcAttachOptions::Netlink(NlOptions::default());
-    program.attach_with_options(interface, direction, options).map(drop)
+    program
+        .attach_with_options(interface, direction, options)
+        .map(drop)
 }
 
 fn attach_cgroup(ebpf: &mut Ebpf, links: &mut LinkKeeper<'_>) {
@@ -446,21 +521,41 @@ fn attach_cgroup(ebpf: &mut Ebpf, links: &mut LinkKeeper<'_>) {
     let folder = match std::fs::File::open(&root) {
         Ok(folder) => folder,
         Err(error) => {
-            links.notes.push(format!("cannot open {}: {error}", root.display()));
+            links
+                .notes
+                .push(format!("cannot open {}: {error}", root.display()));
             return;
         }
     };
     let hooks = [
-        ("weir_sock_create", attach_type::CGROUP_INET_SOCK_CREATE, "owners of new sockets"),
-        ("weir_post_bind4", attach_type::CGROUP_INET4_POST_BIND, "owners of bound IPv4 sockets"),
-        ("weir_post_bind6", attach_type::CGROUP_INET6_POST_BIND, "owners of bound IPv6 sockets"),
-        ("weir_sockops", attach_type::CGROUP_SOCK_OPS, "the kernel's own round trips"),
+        (
+            "weir_sock_create",
+            attach_type::CGROUP_INET_SOCK_CREATE,
+            "owners of new sockets",
+        ),
+        (
+            "weir_post_bind4",
+            attach_type::CGROUP_INET4_POST_BIND,
+            "owners of bound IPv4 sockets",
+        ),
+        (
+            "weir_post_bind6",
+            attach_type::CGROUP_INET6_POST_BIND,
+            "owners of bound IPv6 sockets",
+        ),
+        (
+            "weir_sockops",
+            attach_type::CGROUP_SOCK_OPS,
+            "the kernel's own round trips",
+        ),
     ];
     for (name, kind, what) in hooks {
         let done = program_fd(ebpf, name)
             .map_err(|error| crate::error::chain(&error))
             .and_then(|program| {
-                links.keep(name, program, folder.as_raw_fd() as u32, kind).map_err(|error| error.to_string())
+                links
+                    .keep(name, program, folder.as_raw_fd() as u32, kind)
+                    .map_err(|error| error.to_string())
             });
         if let Err(error) = done {
             links.notes.push(format!("{what} are missing: {error}"));
@@ -471,13 +566,33 @@ fn attach_cgroup(ebpf: &mut Ebpf, links: &mut LinkKeeper<'_>) {
 fn attach_tracepoints(ebpf: &mut Ebpf, fields: &TracepointFields, links: &mut LinkKeeper<'_>) {
     use wire::rows::FIELD_MISSING;
     let points = [
-        ("weir_kfree_skb", "skb", "kfree_skb", fields.kfree_skb_reason, "drop reasons"),
-        ("weir_set_state", "sock", "inet_sock_set_state", fields.set_state_new, "TCP state totals"),
-        ("weir_retransmit", "tcp", "tcp_retransmit_skb", fields.retransmit_state, "retransmit totals"),
+        (
+            "weir_kfree_skb",
+            "skb",
+            "kfree_skb",
+            fields.kfree_skb_reason,
+            "drop reasons",
+        ),
+        (
+            "weir_set_state",
+            "sock",
+            "inet_sock_set_state",
+            fields.set_state_new,
+            "TCP state totals",
+        ),
+        (
+            "weir_retransmit",
+            "tcp",
+            "tcp_retransmit_skb",
+            fields.retransmit_state,
+            "retransmit totals",
+        ),
     ];
     for (name, category, event, field, what) in points {
         if field == FIELD_MISSING {
-            links.notes.push(format!("{what} are missing: this kernel's {category}:{event} has no such field"));
+            links.notes.push(format!(
+                "{what} are missing: this kernel's {category}:{event} has no such field"
+            ));
             continue;
         }
         let path = links.instance.links().join(name);
@@ -506,6 +621,8 @@ fn attach_tracepoint(
         .map_err(|error: ProgramError| text(&error))?;
     let id = program.attach(category, event).map_err(|error| text(&error))?;
     let link = program.take_link(id).map_err(|error| text(&error))?;
-    let link: FdLink = link.try_into().map_err(|error: aya::programs::links::LinkError| text(&error))?;
+    let link: FdLink = link
+        .try_into()
+        .map_err(|error: aya::programs::links::LinkError| text(&error))?;
     link.pin(pin).map(drop).map_err(|error| text(&error))
 }

@@ -74,7 +74,11 @@ impl Maps {
             .filter_map(|(name, map)| {
                 let bytes = sys::map_memory_bytes(map.as_fd()).ok()?;
                 let max_entries = sys::map_info(map.as_fd()).ok()?.max_entries;
-                Some(MapMemory { name, bytes, max_entries })
+                Some(MapMemory {
+                    name,
+                    bytes,
+                    max_entries,
+                })
             })
             .collect();
         memory.sort_by_key(|map| std::cmp::Reverse(map.bytes));

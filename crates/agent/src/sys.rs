@@ -491,8 +491,11 @@ pub fn load_jiffies_reader(shift: i32) -> io::Result<OwnedFd> {
     const CALL: u8 = 0x85;
     const SHIFT_RIGHT_64: u8 = 0x77;
     const EXIT: u8 = 0x95;
-    let program =
-        [instruction(CALL, 0, HELPER_JIFFIES64), instruction(SHIFT_RIGHT_64, 0, shift), instruction(EXIT, 0, 0)];
+    let program = [
+        instruction(CALL, 0, HELPER_JIFFIES64),
+        instruction(SHIFT_RIGHT_64, 0, shift),
+        instruction(EXIT, 0, 0),
+    ];
     let mut attr = ProgLoadAttr {
         prog_type: XDP,
         insn_cnt: program.len() as u32,

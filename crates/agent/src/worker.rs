@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use inspect::table::EndReason;
 use wire::rows::{
-    AggregateKey, AggregateRow, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, Losses, SocketKey, SocketRow,
-    TcpTotals,
+    AggregateKey, AggregateRow, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, Losses, SocketKey,
+    SocketRow, TcpTotals,
 };
 use wire::{FlowKey, FlowRow};
 
@@ -140,7 +140,12 @@ impl Shared {
     /// State over these descriptors.
     #[must_use]
     pub fn new(live: Live, broker: Client, maps: WorkerMaps) -> Arc<Self> {
-        Arc::new(Self { live: Mutex::new(live), counters: Mutex::default(), broker, maps })
+        Arc::new(Self {
+            live: Mutex::new(live),
+            counters: Mutex::default(),
+            broker,
+            maps,
+        })
     }
 
     /// Flows, attempts and what ended.
@@ -192,7 +197,10 @@ impl Worker {
         self.name_cgroups();
         while !stop() {
             self.drain();
-            if self.last_snapshot.is_none_or(|last| last.elapsed() >= SNAPSHOT_INTERVAL) {
+            if self
+                .last_snapshot
+                .is_none_or(|last| last.elapsed() >= SNAPSHOT_INTERVAL)
+            {
                 self.snapshot()?;
             }
             std::thread::sleep(DRAIN_INTERVAL);
@@ -204,7 +212,9 @@ impl Worker {
     fn drain(&mut self) {
         loop {
             let mut live = self.shared.live();
-            let drained = self.ring.drain(DRAIN_BATCH, |event, frame| live.event(event, frame));
+            let drained = self
+                .ring
+                .drain(DRAIN_BATCH, |event, frame| live.event(event, frame));
             drop(live);
             if drained < DRAIN_BATCH {
                 return;
@@ -214,7 +224,9 @@ impl Worker {
 
     /// Reads every map once and expires what is over.
     fn snapshot(&mut self) -> io::Result<()> {
-        let elapsed_s = self.last_snapshot.map_or(0.0, |last| last.elapsed().as_secs_f64());
+        let elapsed_s = self
+            .last_snapshot
+            .map_or(0.0, |last| last.elapsed().as_secs_f64());
         self.last_snapshot = Some(Instant::now());
         self.read_counters(elapsed_s)?;
         let closed = self.read_sockets()?;
@@ -232,7 +244,11 @@ impl Worker {
         if !closed.is_empty() {
             self.shared.broker.remove_sockets(&closed)?;
         }
-        if wants_owners && self.last_owners.is_none_or(|last| last.elapsed() >= OWNERS_INTERVAL) {
+        if wants_owners
+            && self
+                .last_owners
+                .is_none_or(|last| last.elapsed() >= OWNERS_INTERVAL)
+        {
             self.last_owners = Some(Instant::now());
             let found = self.shared.broker.socket_owners()?;
             self.shared.live().owners.set(found);
@@ -242,8 +258,16 @@ impl Worker {
     }
 
     fn expire(&self, idle: &[FlowKey], forced: bool, now_ns: u64) -> io::Result<()> {
-        let reason = if forced { EndReason::Forced } else { EndReason::Timeout };
-        let taken = if idle.is_empty() { Vec::new() } else { self.shared.broker.take_flows(idle)? };
+        let reason = if forced {
+            EndReason::Forced
+        } else {
+            EndReason::Timeout
+        };
+        let taken = if idle.is_empty() {
+            Vec::new()
+        } else {
+            self.shared.broker.take_flows(idle)?
+        };
         let mut live = self.shared.live();
         for (key, row) in &taken {
             live.end(key, row.as_ref(), reason);
@@ -276,7 +300,9 @@ impl Worker {
             read.interfaces.insert(ifindex, both);
         }
         for reason in 0..DROP_REASONS {
-            let count: u64 = sys::lookup_per_cpu::<u64>(maps.drops.as_fd(), reason, self.n_cpus)?.iter().sum();
+            let count: u64 = sys::lookup_per_cpu::<u64>(maps.drops.as_fd(), reason, self.n_cpus)?
+                .iter()
+                .sum();
             if count != 0 {
                 read.drops.insert(reason, count);
             }

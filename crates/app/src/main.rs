@@ -9,6 +9,7 @@ mod cli;
 mod input;
 mod lab;
 mod packet_socket;
+mod run;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Inspect and control what flows into a host")]
@@ -19,6 +20,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Observe interfaces and answer questions about them
+    Run(run::RunArgs),
+    /// Remove what an earlier run left in the kernel
+    Detach(run::DetachArgs),
     /// What is in capture files, by flow
     Read(cli::read::ReadArgs),
     /// Every BPF program of the host: where it is attached, what it costs
@@ -33,6 +38,8 @@ enum Action {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Action::Run(args) => run::run(&args),
+        Action::Detach(args) => run::detach(&args),
         Action::Read(args) => cli::read::run(&args),
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),

@@ -20,14 +20,22 @@ const NOBODY: u32 = 65_534;
 /// Becomes an ordinary user without any capability, and unable to regain one. Only the calling
 /// thread is changed for certain, so this must be called before there are others.
 pub fn drop_privileges() -> Result<(), DropError> {
-    let step = |step: &'static str| move |errno: nix::Error| DropError { step, source: errno.into() };
+    let step = |step: &'static str| {
+        move |errno: nix::Error| DropError {
+            step,
+            source: errno.into(),
+        }
+    };
     if Uid::effective().is_root() {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         setgroups(&[]).map_err(step("leave the groups"))?;
         setresgid(gid, gid, gid).map_err(step("change the group"))?;
         setresuid(uid, uid, uid).map_err(step("change the user"))?;
     }
-    clear_capabilities().map_err(|source| DropError { step: "clear the capabilities", source })?;
+    clear_capabilities().map_err(|source| DropError {
+        step: "clear the capabilities",
+        source,
+    })?;
     nix::sys::prctl::set_no_new_privs().map_err(step("forbid new ones"))
 }
 
@@ -48,9 +56,16 @@ struct CapabilityData {
 fn clear_capabilities() -> io::Result<()> {
     /// _LINUX_CAPABILITY_VERSION_3
     const VERSION_3: u32 = 0x2008_0522;
-    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+    let header = CapabilityHeader {
+        version: VERSION_3,
+        pid: 0,
+    };
     let none = [CapabilityData::default(); 2];
     // SAFETY: both structs are as capset(2) wants them and live through the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

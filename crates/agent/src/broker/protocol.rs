@@ -67,7 +67,9 @@ impl Request {
 
     /// Reads a request; `None` at the end of the stream.
     pub fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
-        let Some((kind, payload)) = read_frame(from)? else { return Ok(None) };
+        let Some((kind, payload)) = read_frame(from)? else {
+            return Ok(None);
+        };
         let request = match kind {
             tag::TAKE_FLOWS => Self::TakeFlows(values_of(&payload)?),
             tag::REMOVE_SOCKETS => Self::RemoveSockets(values_of(&payload)?),
@@ -106,7 +108,13 @@ impl Response {
                 if !chunks.remainder().is_empty() {
                     return Err(bad("rows of a wrong length"));
                 }
-                let row = |chunk: &[u8]| if chunk[0] == 1 { FlowRow::from_bytes(&chunk[1..]) } else { None };
+                let row = |chunk: &[u8]| {
+                    if chunk[0] == 1 {
+                        FlowRow::from_bytes(&chunk[1..])
+                    } else {
+                        None
+                    }
+                };
                 Ok(Self::Flows(chunks.map(row).collect()))
             }
             tag::DONE => Ok(Self::Done),
@@ -118,7 +126,10 @@ impl Response {
 }
 
 fn bytes_of<T: Plain>(values: &[T]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.as_bytes().iter().copied()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.as_bytes().iter().copied())
+        .collect()
 }
 
 fn values_of<T: Plain>(bytes: &[u8]) -> io::Result<Vec<T>> {
@@ -159,18 +170,31 @@ mod tests {
 
     #[test]
     fn requests_and_responses_come_back_as_they_were() {
-        let key = FlowKey { a_port: 443, ifindex: 7, ..FlowKey::default() };
+        let key = FlowKey {
+            a_port: 443,
+            ifindex: 7,
+            ..FlowKey::default()
+        };
         for request in [
             Request::TakeFlows(vec![key, FlowKey::default()]),
-            Request::RemoveSockets(vec![SocketKey { local_port: 22, ..SocketKey::default() }]),
+            Request::RemoveSockets(vec![SocketKey {
+                local_port: 22,
+                ..SocketKey::default()
+            }]),
             Request::SocketOwners,
             Request::Programs,
         ] {
             let mut bytes = Vec::new();
             request.write(&mut bytes).expect("a vector takes it");
-            assert_eq!(Request::read(&mut bytes.as_slice()).expect("well-formed"), Some(request));
+            assert_eq!(
+                Request::read(&mut bytes.as_slice()).expect("well-formed"),
+                Some(request)
+            );
         }
-        let row = FlowRow { first_ns: 5, ..FlowRow::default() };
+        let row = FlowRow {
+            first_ns: 5,
+            ..FlowRow::default()
+        };
         for response in [
             Response::Flows(vec![Some(row), None]),
             Response::Done,
@@ -179,7 +203,10 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             response.write(&mut bytes).expect("a vector takes it");
-            assert_eq!(Response::read(&mut bytes.as_slice()).expect("well-formed"), response);
+            assert_eq!(
+                Response::read(&mut bytes.as_slice()).expect("well-formed"),
+                response
+            );
         }
     }
 

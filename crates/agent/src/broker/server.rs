@@ -24,25 +24,26 @@ pub enum ServeEnd {
 }
 
 impl Broker {
-    /// Answers requests until the worker's end closes.
-    pub fn serve(&self, stream: &mut UnixStream) -> ServeEnd {
-        loop {
-            let request = match Request::read(stream) {
-                Ok(Some(request)) => request,
-                Ok(None) => return ServeEnd::WorkerGone,
-                Err(error) => return ServeEnd::Failed(error),
-            };
-            if let Err(error) = self.answer(request).write(stream) {
-                return ServeEnd::Failed(error);
-            }
-        }
+    /// Answers one request. Gives why there will be no more, if so.
+    pub fn serve_one(&self, stream: &mut UnixStream) -> Option<ServeEnd> {
+        let request = match Request::read(stream) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Some(ServeEnd::WorkerGone),
+            // A caller that set a time limit will ask again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => return Some(ServeEnd::Failed(error)),
+        };
+        self.answer(request).write(stream).err().map(ServeEnd::Failed)
     }
 
     fn answer(&self, request: Request) -> Response {
         match request {
             Request::TakeFlows(keys) => {
-                let rows = keys.iter().map(|key| sys::lookup_and_delete(self.flows.as_fd(), key));
-                rows.collect::<io::Result<_>>().map_or_else(|error| failed("take flow rows", &error), Response::Flows)
+                let rows = keys
+                    .iter()
+                    .map(|key| sys::lookup_and_delete(self.flows.as_fd(), key));
+                rows.collect::<io::Result<_>>()
+                    .map_or_else(|error| failed("take flow rows", &error), Response::Flows)
             }
             Request::RemoveSockets(keys) => {
                 for key in &keys {

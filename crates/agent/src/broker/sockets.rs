@@ -15,9 +15,12 @@ const DESCRIPTORS_MAX: usize = 1_000_000;
 /// Every socket of this network namespace that a process holds.
 pub(super) fn owners() -> Vec<SocketOwner> {
     let mut by_inode: HashMap<u64, (u8, IpAddr, u16)> = HashMap::new();
-    for (protocol, table) in
-        [(ip_proto::TCP, "tcp"), (ip_proto::TCP, "tcp6"), (ip_proto::UDP, "udp"), (ip_proto::UDP, "udp6")]
-    {
+    for (protocol, table) in [
+        (ip_proto::TCP, "tcp"),
+        (ip_proto::TCP, "tcp6"),
+        (ip_proto::UDP, "udp"),
+        (ip_proto::UDP, "udp6"),
+    ] {
         let text = fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
         by_inode.extend(text.lines().skip(1).filter_map(|line| {
             let (inode, local, port) = socket_line(line)?;
@@ -27,13 +30,28 @@ pub(super) fn owners() -> Vec<SocketOwner> {
     let mut found = Vec::new();
     let mut looked_at = 0;
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        for descriptor in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        for descriptor in fs::read_dir(process.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             looked_at += 1;
-            let socket = fs::read_link(descriptor.path()).ok().and_then(|link| socket_inode(&link));
+            let socket = fs::read_link(descriptor.path())
+                .ok()
+                .and_then(|link| socket_inode(&link));
             if let Some(&(protocol, local, local_port)) = socket.and_then(|inode| by_inode.get(&inode)) {
                 let (comm, uid) = process_facts(&process.path());
-                found.push(SocketOwner { protocol, local, local_port, pid, uid, comm });
+                found.push(SocketOwner {
+                    protocol,
+                    local,
+                    local_port,
+                    pid,
+                    uid,
+                    comm,
+                });
             }
         }
         if looked_at > DESCRIPTORS_MAX {
@@ -70,13 +88,24 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 fn socket_inode(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    link.to_str()?
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn process_facts(process: &Path) -> (String, u32) {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let uid = field("Uid:").and_then(|ids| ids.split_whitespace().next()).and_then(|id| id.parse().ok());
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
+    let uid = field("Uid:")
+        .and_then(|ids| ids.split_whitespace().next())
+        .and_then(|id| id.parse().ok());
     (field("Name:").unwrap_or_default().to_owned(), uid.unwrap_or(0))
 }
 
@@ -87,8 +116,8 @@ mod tests {
     #[test]
     fn lines_of_proc_net() {
         let check = |line: &str, expected: Option<(u64, &str, u16)>| {
-            let expected =
-                expected.map(|(inode, addr, port)| (inode, addr.parse::<IpAddr>().expect("an address"), port));
+            let expected = expected
+                .map(|(inode, addr, port)| (inode, addr.parse::<IpAddr>().expect("an address"), port));
             assert_eq!(socket_line(line), expected, "{line}");
         };
         check(
@@ -100,14 +129,19 @@ mod tests {
             Some((77, "::1", 22)),
         );
         check("  sl  local_address rem_address", None);
-        check("   2: 0100007F:1F90 00000000:0000 06 00000000:00000000 03:00000000 00000000 0 0 0 3", None);
+        check(
+            "   2: 0100007F:1F90 00000000:0000 06 00000000:00000000 03:00000000 00000000 0 0 0 3",
+            None,
+        );
     }
 
     #[test]
     fn own_socket_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is there");
         let port = listener.local_addr().expect("bound").port();
-        let found = owners().into_iter().find(|owner| owner.protocol == ip_proto::TCP && owner.local_port == port);
+        let found = owners()
+            .into_iter()
+            .find(|owner| owner.protocol == ip_proto::TCP && owner.local_port == port);
         assert_eq!(found.map(|owner| owner.pid), Some(std::process::id()));
     }
 }

@@ -31,7 +31,12 @@ impl Attempts {
             self.unparsable += 1;
             return;
         };
-        let start = Start { link, at: 0, vlan: event.vlan, frame_len: event.packet_len };
+        let start = Start {
+            link,
+            at: 0,
+            vlan: event.vlan,
+            frame_len: event.packet_len,
+        };
         let Ok(packet) = parse(frame, start) else {
             self.unparsable += 1;
             return;
@@ -42,8 +47,15 @@ impl Attempts {
             return;
         }
         let frames = event.frames.max(1);
-        let size = Size { bytes: event.bytes, frames, frame_len: event.bytes / frames };
-        let row = self.rows.entry(event.key).or_insert_with(|| FlowRow::begin(direction, event.at_ns, 0));
+        let size = Size {
+            bytes: event.bytes,
+            frames,
+            frame_len: event.bytes / frames,
+        };
+        let row = self
+            .rows
+            .entry(event.key)
+            .or_insert_with(|| FlowRow::begin(direction, event.at_ns, 0));
         row.account(direction, &packet, size, &StampedAt(event.at_ns));
     }
 
@@ -84,7 +96,11 @@ impl Attempts {
     pub fn take_stale(&mut self, now_ns: u64) -> Vec<(FlowKey, FlowRow)> {
         let is_stale = |row: &FlowRow| {
             // A refused attempt is over at once.
-            let patience_ns = if row.flags & row_flag::CLOSED != 0 { STALE_NS / 4 } else { STALE_NS };
+            let patience_ns = if row.flags & row_flag::CLOSED != 0 {
+                STALE_NS / 4
+            } else {
+                STALE_NS
+            };
             now_ns.saturating_sub(row.last_ns) > patience_ns
         };
         self.rows.extract_if(|_, row| is_stale(row)).collect()
@@ -92,5 +108,7 @@ impl Attempts {
 }
 
 fn link_of(number: u8) -> Option<Link> {
-    [Link::Ethernet, Link::Raw].into_iter().find(|link| *link as u8 == number)
+    [Link::Ethernet, Link::Raw]
+        .into_iter()
+        .find(|link| *link as u8 == number)
 }

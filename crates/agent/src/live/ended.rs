@@ -38,15 +38,16 @@ impl Ended {
         let record = Arc::new(record);
         self.total += 1;
         let dropped = &mut self.dropped;
-        self.listeners.retain(|(listener, lost)| match listener.try_send(record.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                lost.fetch_add(1, Ordering::Relaxed);
-                *dropped += 1;
-                true
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        });
+        self.listeners
+            .retain(|(listener, lost)| match listener.try_send(record.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    *dropped += 1;
+                    true
+                }
+                Err(TrySendError::Disconnected(_)) => false,
+            });
         if self.kept.len() == KEPT_MAX {
             self.kept.pop_front();
         }

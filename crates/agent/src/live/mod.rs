@@ -59,7 +59,10 @@ impl Live {
     /// State for interfaces of these indices and names.
     #[must_use]
     pub fn new(interfaces: impl IntoIterator<Item = (u32, String)>) -> Self {
-        Self { interfaces: interfaces.into_iter().collect(), ..Self::default() }
+        Self {
+            interfaces: interfaces.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// One event of the ring.
@@ -144,9 +147,15 @@ impl Live {
             packets_per_s: flow.packets_per_s,
             bits_per_s: flow.bits_per_s,
         });
-        let attempts = self.attempts.iter().filter(|(key, _)| !self.flows.contains_key(*key)).map(|(key, row)| {
-            Reported { record: Arc::new(self.record(key, row, None)), packets_per_s: 0.0, bits_per_s: 0.0 }
-        });
+        let attempts = self
+            .attempts
+            .iter()
+            .filter(|(key, _)| !self.flows.contains_key(*key))
+            .map(|(key, row)| Reported {
+                record: Arc::new(self.record(key, row, None)),
+                packets_per_s: 0.0,
+                bits_per_s: 0.0,
+            });
         flows.chain(attempts)
     }
 

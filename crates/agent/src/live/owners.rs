@@ -28,11 +28,18 @@ impl SocketOwners {
         self.0 = found
             .into_iter()
             .map(|socket| {
-                let mut owner = Owner { pid: socket.pid, uid: socket.uid, ..Owner::default() };
+                let mut owner = Owner {
+                    pid: socket.pid,
+                    uid: socket.uid,
+                    ..Owner::default()
+                };
                 for (to, from) in owner.comm.iter_mut().zip(socket.comm.bytes().take(15)) {
                     *to = from;
                 }
-                ((socket.protocol, socket.local.to_canonical(), socket.local_port), owner)
+                (
+                    (socket.protocol, socket.local.to_canonical(), socket.local_port),
+                    owner,
+                )
             })
             .collect();
     }
@@ -93,11 +100,18 @@ mod tests {
     #[test]
     fn containers() {
         let id = "0123456789abcdef".repeat(4);
-        let check = |path: String, expected: Option<&str>| assert_eq!(container_of(&path), expected, "{path}");
+        let check =
+            |path: String, expected: Option<&str>| assert_eq!(container_of(&path), expected, "{path}");
         check(format!("/system.slice/docker-{id}.scope"), Some("0123456789ab"));
         check(format!("/docker/{id}"), Some("0123456789ab"));
-        check(format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"), Some("0123456789ab"));
-        check(format!("/machine.slice/libpod-{id}.scope/container"), Some("0123456789ab"));
+        check(
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+            Some("0123456789ab"),
+        );
+        check(
+            format!("/machine.slice/libpod-{id}.scope/container"),
+            Some("0123456789ab"),
+        );
         check("/user.slice/user-1000.slice/session-2.scope".into(), None);
         check("/".into(), None);
     }

@@ -1,0 +1,224 @@
+//! The process that keeps its privileges: loads, attaches, forks the worker, answers its requests,
+//! starts it again if it dies, cleans up at the end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::broker::{Broker, ServeEnd};
+use agent::instance::Instance;
+use agent::load::{self, LoadOptions, Loaded};
+use agent::worker::WorkerMaps;
+use anyhow::Context;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::sockets::{self, Listeners};
+use super::{report, tokens, worker};
+
+/// Starts of the worker within [`RESTART_WINDOW`] before the broker gives up.
+const RESTARTS_MAX: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// Time the worker has to end by itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn run(
+    instance: &Instance,
+    options: &LoadOptions,
+    listen: SocketAddr,
+    socket: &Path,
+    persist: bool,
+) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let signals = block_signals().context("cannot set up signals")?;
+    let mut loaded = load::load(instance, options)?;
+    let outcome = supervise(instance, options, &mut loaded, listen, socket, &signals, started);
+    loaded.remove_tc_filters();
+    if !persist {
+        instance.remove_pins()?;
+    }
+    let _ = std::fs::remove_file(socket);
+    outcome
+}
+
+/// Signals are read from a descriptor, beside the worker's requests.
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        mask.add(signal);
+    }
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+fn supervise(
+    instance: &Instance,
+    options: &LoadOptions,
+    loaded: &mut Loaded,
+    listen: SocketAddr,
+    socket: &Path,
+    signals: &SignalFd,
+    started: Instant,
+) -> anyhow::Result<ExitCode> {
+    let mut notes = loaded.notes.clone();
+    let listeners = sockets::bind(listen, socket, &mut notes)?;
+    let tokens = Arc::new(tokens::TokenFile::open(instance.name())?);
+    let facts = Arc::new(report::Facts::of(instance, options, loaded, notes));
+    report::print_start(&facts, listen, socket, started);
+    let broker = Broker {
+        flows: loaded.maps.flows.try_clone()?,
+        sockets: loaded.maps.sockets.try_clone()?,
+    };
+    let mut starts: Vec<Instant> = Vec::new();
+    loop {
+        starts.retain(|start| start.elapsed() < RESTART_WINDOW);
+        starts.push(Instant::now());
+        let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+        let pid = start_worker(&facts, &listeners, &tokens, loaded, theirs)?;
+        match serve_until(&broker, &mut ours, signals)? {
+            Stop::Signal => {
+                stop_worker(&broker, pid, &mut ours);
+                return Ok(ExitCode::SUCCESS);
+            }
+            Stop::WorkerGone => {
+                let status = waitpid(pid, None);
+                say(&format!(
+                    "the worker ended ({}): it is started again",
+                    describe(status)
+                ));
+            }
+        }
+        if starts.len() > RESTARTS_MAX {
+            anyhow::bail!(
+                "the worker ended {RESTARTS_MAX} times within a minute: giving up, programs are detached"
+            );
+        }
+    }
+}
+
+enum Stop {
+    Signal,
+    WorkerGone,
+}
+
+/// Answers the worker until it is gone or a signal asks to stop.
+fn serve_until(broker: &Broker, stream: &mut UnixStream, signals: &SignalFd) -> anyhow::Result<Stop> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        let mut waiting = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error).context("cannot wait for requests"),
+        }
+        let [signal_ready, request_ready] = waiting.map(|one| one.any().unwrap_or(false));
+        if signal_ready {
+            while let Ok(Some(signal)) = signals.read_signal() {
+                if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                    return Ok(Stop::Signal);
+                }
+            }
+        }
+        if request_ready {
+            match broker.serve_one(stream) {
+                None => {}
+                Some(ServeEnd::WorkerGone) => return Ok(Stop::WorkerGone),
+                Some(ServeEnd::Failed(error)) => {
+                    say(&format!("lost the worker: {error}"));
+                    return Ok(Stop::WorkerGone);
+                }
+            }
+        }
+    }
+}
+
+/// Forks the worker. The broker has one thread, so the child may go on like any process.
+fn start_worker(
+    facts: &Arc<report::Facts>,
+    listeners: &Listeners,
+    tokens: &Arc<tokens::TokenFile>,
+    loaded: &Loaded,
+    theirs: UnixStream,
+) -> anyhow::Result<Pid> {
+    let maps = WorkerMaps::of(&loaded.maps).context("cannot open the maps for reading")?;
+    let parent = nix::unistd::getpid();
+    // SAFETY: this process has a single thread.
+    match unsafe { fork() }.context("cannot fork")? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let mut kept: Vec<RawFd> = vec![theirs.as_raw_fd(), tokens.as_raw_fd()];
+            kept.extend(maps.descriptors().iter().map(AsRawFd::as_raw_fd));
+            kept.extend(listeners.tcp.iter().map(AsRawFd::as_raw_fd));
+            kept.extend(listeners.unix.iter().map(AsRawFd::as_raw_fd));
+            close_all_but(&kept);
+            let code = match worker::run(facts, listeners, tokens, maps, theirs, parent) {
+                Ok(()) => 0,
+                Err(error) => {
+                    say(&format!("worker: {error:#}"));
+                    1
+                }
+            };
+            // SAFETY: ends the forked child without running what the broker's exit would clean up.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// Closes every descriptor above stderr that is not kept: the worker must hold nothing of the
+/// broker's.
+fn close_all_but(kept: &[RawFd]) {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open {
+        if descriptor > 2 && !kept.contains(&descriptor) {
+            // SAFETY: nothing in this process uses the descriptor from here on.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
+
+fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream) {
+    let _ = kill(pid, Signal::SIGTERM);
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    // Its last requests are still answered.
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+    while Instant::now() < deadline {
+        if !matches!(
+            waitpid(pid, Some(WaitPidFlag::WNOHANG)),
+            Ok(WaitStatus::StillAlive)
+        ) {
+            return;
+        }
+        if let Some(ServeEnd::WorkerGone) = broker.serve_one(stream) {
+            break;
+        }
+    }
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
+}
+
+fn describe(status: nix::Result<WaitStatus>) -> String {
+    match status {
+        Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {signal}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "weir: {words}");
+}

@@ -1,0 +1,115 @@
+//! The process without privileges: the loop that reads the kernel's maps, and the admin API.
+
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use agent::broker::{Client, drop_privileges};
+use agent::live::Live;
+use agent::worker::{Shared, Worker, WorkerMaps};
+use anyhow::{Context, bail};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::unistd::Pid;
+
+use super::host::RunningHost;
+use super::report::Facts;
+use super::sockets::Listeners;
+use super::tokens::TokenFile;
+
+pub(super) fn run(
+    facts: &Arc<Facts>,
+    listeners: &Listeners,
+    tokens: &Arc<TokenFile>,
+    maps: WorkerMaps,
+    broker: UnixStream,
+    parent: Pid,
+) -> anyhow::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
+    if nix::unistd::getppid() != parent {
+        bail!("the broker ended before its worker began");
+    }
+    let started_by = nix::unistd::getuid();
+    drop_privileges()?;
+    // Setting the user resets the tie.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
+    ignore_terminal_signals().context("cannot set up signals")?;
+    let names = facts.attached.iter().map(|one| (one.ifindex, one.name.clone()));
+    let shared = Shared::new(Live::new(names), Client::new(broker), maps);
+    let interfaces = facts.attached.iter().map(|one| one.ifindex).collect();
+    let mut worker = Worker::new(Arc::clone(&shared), interfaces)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let host: Arc<dyn control::Host> =
+            Arc::new(RunningHost::new(Arc::clone(facts), Arc::clone(tokens), shared));
+        let updates = scope.spawn({
+            let stop = Arc::clone(&stop);
+            move || worker.run(|| stop.load(Ordering::Relaxed))
+        });
+        let served = serve(listeners, host, started_by.as_raw(), || updates.is_finished());
+        stop.store(true, Ordering::Relaxed);
+        match updates.join() {
+            Ok(updated) => updated
+                .context("cannot go on reading the kernel's maps")
+                .and(served),
+            Err(_) => bail!("the thread that reads the kernel's maps panicked"),
+        }
+    })
+}
+
+/// Ctrl-C reaches the whole process group; the broker decides and sends SIGTERM.
+fn ignore_terminal_signals() -> nix::Result<()> {
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    for signal in [Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: ignoring installs no handler.
+        unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
+    }
+    Ok(())
+}
+
+/// Serves the admin API until SIGTERM comes or the update thread ends.
+fn serve(
+    listeners: &Listeners,
+    host: Arc<dyn control::Host>,
+    uid_trusted: u32,
+    is_finished: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let tcp: Vec<TcpListener> = listeners
+        .tcp
+        .iter()
+        .map(TcpListener::try_clone)
+        .collect::<Result<_, _>>()?;
+    let unix: Vec<UnixListener> = listeners
+        .unix
+        .iter()
+        .map(UnixListener::try_clone)
+        .collect::<Result<_, _>>()?;
+    let settings = control::Settings {
+        uid_trusted: Some(uid_trusted),
+        ..control::Settings::default()
+    };
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .context("cannot listen for SIGTERM")?;
+        let ended = async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                        if is_finished() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        control::serve(tcp, unix, host, settings, ended)
+            .await
+            .context("cannot serve the admin API")
+    })
+}
