@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Map, RingBuf};
+use aya::maps::{Map, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use wire::flow::HashKeys;
@@ -157,6 +157,24 @@ impl Trial {
             name: map.to_owned(),
             source,
         })
+    }
+
+    /// Sets a number on every CPU.
+    pub fn set_per_cpu(&mut self, name: &str, key: u32, value: u64) -> Result<(), TrialError> {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .ok_or_else(|| TrialError::NoMap(name.to_owned()))?;
+        let fail = |source: std::io::Error| TrialError::Map {
+            name: name.to_owned(),
+            source,
+        };
+        let mut map =
+            PerCpuHashMap::<_, u32, u64>::try_from(map).map_err(|_| TrialError::NoMap(name.to_owned()))?;
+        let values = vec![value; sys::possible_cpus().map_err(fail)?];
+        let values = PerCpuValues::try_from(values).map_err(fail)?;
+        map.insert(key, values, 0)
+            .map_err(|error| fail(std::io::Error::other(error)))
     }
 
     /// The reading end of a ring. Only once for each ring.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cli;
 mod input;
 mod lab;
@@ -34,6 +35,9 @@ enum Action {
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
+    /// Speed of this machine's kernel programs and of reading, beside other programs
+    #[command(subcommand)]
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),
         Action::Lab(args) => lab::run(args),
+        Action::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "weir: {error:#}");
