@@ -61,8 +61,8 @@ impl Instance {
             });
         }
         let lock = lock(name)?;
-        let is_bpffs = nix::sys::statfs::statfs(BPFFS)
-            .is_ok_and(|found| found.filesystem_type().0 as i64 == BPF_FS_MAGIC);
+        let is_bpffs =
+            nix::sys::statfs::statfs(BPFFS).is_ok_and(|found| found.filesystem_type().0 == BPF_FS_MAGIC);
         if !is_bpffs {
             return Err(AgentError::NoBpffs { path: BPFFS.into() });
         }

@@ -233,6 +233,7 @@ impl Worker {
         let maps = &self.shared.maps;
         let mut live = self.shared.live();
         live.epoch_offset_ns = kernel::epoch_offset_ns()?;
+        live.now_ns = Some(kernel::monotonic_ns()?.saturating_add_signed(live.epoch_offset_ns));
         sys::for_each::<FlowKey, FlowRow>(maps.flows.as_fd(), |key, row| live.row(key, row, elapsed_s))?;
         let now_ns = kernel::monotonic_ns()?;
         // A table that fills up keeps what is quiet for less long.
@@ -341,7 +342,7 @@ impl Worker {
 
     /// Sums a row that consists of 64-bit counters only.
     fn sum_words<T: Plain>(&self, map: &OwnedFd) -> io::Result<T> {
-        const { assert!(size_of::<T>() % 8 == 0) };
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let mut words = vec![0u64; size_of::<T>() / 8];
         for cpu in sys::lookup_per_cpu::<T>(map.as_fd(), 0, self.n_cpus)? {
             for (sum, word) in words.iter_mut().zip(cpu.as_bytes().chunks_exact(8)) {

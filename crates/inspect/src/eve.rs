@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use wire::tcp::flag;
 
 use crate::names::protocol_keyword;
-use crate::record::{FlowRecord, TcpHealth};
+use crate::record::{FlowRecord, Socket, TcpHealth};
 use crate::time::EveTime;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -118,6 +118,8 @@ struct Weir<'a> {
     partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Owner<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<Socket>,
 }
 
 #[derive(Debug, Serialize)]
@@ -253,6 +255,7 @@ impl<'a> Weir<'a> {
                 cgroup: owner.cgroup.as_deref(),
                 container: owner.container.as_deref(),
             }),
+            socket: record.socket,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::names::protocol_name;
-use crate::record::{FlowRecord, TcpHealth, Traffic, tcp_flag_letters};
+use crate::record::{FlowRecord, Socket, TcpHealth, Traffic, tcp_flag_letters};
 use crate::time::Rfc3339;
 
 /// The serialisable twin of a [`FlowRecord`].
@@ -63,6 +63,8 @@ pub struct JsonFlow<'a> {
     adopted_packets: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Owner<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<Socket>,
     community_id: String,
 }
 
@@ -162,6 +164,7 @@ impl<'a> JsonFlow<'a> {
                 cgroup: owner.cgroup.as_deref(),
                 container: owner.container.as_deref(),
             }),
+            socket: record.socket,
             community_id: record.community_id(seed),
         }
     }

@@ -73,7 +73,7 @@ fn socket_line(line: &str) -> Option<(u64, IpAddr, u16)> {
 fn address(text: &str) -> Option<IpAddr> {
     let mut bytes = [0; 16];
     let n_words = text.len() / 8;
-    if !text.is_ascii() || !matches!(n_words, 1 | 4) || text.len() % 8 != 0 {
+    if !text.is_ascii() || !matches!(n_words, 1 | 4) || !text.len().is_multiple_of(8) {
         return None;
     }
     for (word, to) in bytes.chunks_exact_mut(4).enumerate().take(n_words) {

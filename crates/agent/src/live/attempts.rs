@@ -75,6 +75,11 @@ impl Attempts {
         self.rows.get(key)
     }
 
+    /// Forgets the attempt on a key.
+    pub fn remove(&mut self, key: &FlowKey) {
+        self.rows.remove(key);
+    }
+
     /// Every attempt.
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &FlowRow)> {
         self.rows.iter()

@@ -43,6 +43,8 @@ pub struct Live {
     interfaces: HashMap<u32, String>,
     /// Added to kernel times, gives nanoseconds since 1970.
     pub epoch_offset_ns: i64,
+    /// The time of the last snapshot, nanoseconds since 1970.
+    pub now_ns: Option<u64>,
     /// Samples received; nothing reads them yet beyond their number.
     pub samples: u64,
 }
@@ -127,7 +129,8 @@ impl Live {
     pub fn end(&mut self, key: &FlowKey, row: Option<&FlowRow>, reason: EndReason) {
         let known = self.flows.remove(key).map(|flow| flow.row);
         if let Some(row) = row.or(known.as_ref()) {
-            let record = self.record(key, row, Some(reason));
+            let record = self.record(key, &self.with_attempt(key, row), Some(reason));
+            self.attempts.remove(key);
             self.ended.push(record);
         }
     }
@@ -143,7 +146,7 @@ impl Live {
     /// Every flow in progress, attempts among them.
     pub fn active(&self) -> impl Iterator<Item = Reported> + '_ {
         let flows = self.flows.iter().map(|(key, flow)| Reported {
-            record: Arc::new(self.record(key, &flow.row, None)),
+            record: Arc::new(self.record(key, &self.with_attempt(key, &flow.row), None)),
             packets_per_s: flow.packets_per_s,
             bits_per_s: flow.bits_per_s,
         });
@@ -178,13 +181,19 @@ impl Live {
         self.flows.values().any(|flow| flow.row.owner.pid == 0)
     }
 
-    fn record(&self, key: &FlowKey, row: &FlowRow, reason: Option<EndReason>) -> FlowRecord {
+    /// The row with the packets of an attempt on the same key that the kernel did not move into it.
+    fn with_attempt(&self, key: &FlowKey, row: &FlowRow) -> FlowRow {
         let mut row = *row;
         if let Some(attempt) = self.attempts.get(key)
             && row.adopted_packets == 0
         {
             add_counts(&mut row, attempt);
         }
+        row
+    }
+
+    fn record(&self, key: &FlowKey, row: &FlowRow, reason: Option<EndReason>) -> FlowRecord {
+        let mut row = *row;
         let socket = self.socket(key);
         if row.owner.pid == 0 {
             row.owner = socket
@@ -204,7 +213,8 @@ impl Live {
                 epoch_offset_ns: self.epoch_offset_ns,
                 cgroup,
                 container,
-                ..Context::default()
+                socket,
+                now_ns: self.now_ns,
             },
         )
     }

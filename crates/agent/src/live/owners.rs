@@ -89,7 +89,7 @@ pub(super) fn container_of(path: &str) -> Option<&str> {
     path.rsplit('/').find_map(|part| {
         let part = part.strip_suffix(".scope").unwrap_or(part);
         let id = part.rsplit(['-', ':']).next()?;
-        (id.len() == ID_LEN && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(&id[..12])
+        (id.len() == ID_LEN && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then(|| &id[..12])
     })
 }
 

@@ -7,7 +7,9 @@ mod state;
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use wire::flow::{Counts, Owner as OwnerRow, Side, row_flag, seen};
+use wire::rows::SocketRow;
 use wire::tcp::{NO_WINDOW_SCALE, flag};
 use wire::{FlowKey, FlowRow, ip_proto, link, tunnel};
 
@@ -32,6 +34,8 @@ pub struct Context<'a> {
     pub cgroup: Option<&'a str>,
     /// Container that control group belongs to.
     pub container: Option<&'a str>,
+    /// What the kernel's TCP says of the local socket.
+    pub socket: Option<&'a SocketRow>,
 }
 
 /// Everything known of one flow, seen from the side that opened it.
@@ -66,6 +70,8 @@ pub struct FlowRecord {
     pub reason: Option<EndReason>,
     /// Owner of the local socket.
     pub owner: Option<Owner>,
+    /// What the kernel's TCP says of the local socket, live only.
+    pub socket: Option<Socket>,
     /// Some packets were IP fragments.
     pub has_fragments: bool,
     /// It was joined in the middle: earlier packets, if any, are not counted here.
@@ -147,6 +153,22 @@ pub struct Owner {
     pub container: Option<String>,
 }
 
+/// The kernel's TCP on a local socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Socket {
+    /// Smoothed round trip in µs, and the smallest there was; 0 if never measured.
+    pub srtt_us: u32,
+    pub srtt_min_us: u32,
+    /// Segments this host sent again.
+    pub retransmits: u32,
+    /// Segments this host held for lost at the last report.
+    pub lost: u32,
+    /// Congestion window in segments at the last report.
+    pub congestion_window: u32,
+    /// This host opened the connection.
+    pub is_active: bool,
+}
+
 impl FlowRecord {
     /// Makes the record of a row, offline and live.
     #[must_use]
@@ -179,6 +201,14 @@ impl FlowRecord {
             tcp,
             reason: context.reason,
             owner: Owner::of(&row.owner, context),
+            socket: context.socket.map(|socket| Socket {
+                srtt_us: socket.srtt_us,
+                srtt_min_us: socket.srtt_min_us,
+                retransmits: socket.retransmits,
+                lost: socket.lost,
+                congestion_window: socket.congestion_window,
+                is_active: socket.active == 1,
+            }),
             has_fragments: row.flags & row_flag::FRAGMENTS != 0,
             is_partial: row.flags & row_flag::PARTIAL != 0,
             adopted_packets: row.adopted_packets.into(),
