@@ -25,12 +25,13 @@ pub enum ServeEnd {
 
 impl Broker {
     /// Answers one request. Gives why there will be no more, if so.
+    ///
+    /// Blocks until the whole request is there: call it when the stream is readable, and give the
+    /// stream a time limit, so that a worker that stops in the middle of one cannot hold the broker.
     pub fn serve_one(&self, stream: &mut UnixStream) -> Option<ServeEnd> {
         let request = match Request::read(stream) {
             Ok(Some(request)) => request,
             Ok(None) => return Some(ServeEnd::WorkerGone),
-            // A caller that set a time limit will ask again.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(error) => return Some(ServeEnd::Failed(error)),
         };
         self.answer(request).write(stream).err().map(ServeEnd::Failed)

@@ -166,10 +166,8 @@ impl Live {
     pub fn tcp_states(&self) -> HashMap<&'static str, u64> {
         let mut states = HashMap::new();
         for (key, flow) in &self.flows {
-            if key.protocol == wire::ip_proto::TCP
-                && let Some(tcp) = FlowRecord::from_row(key, &flow.row, &Context::default()).tcp
-            {
-                *states.entry(tcp.state.name()).or_default() += 1;
+            if let Some(state) = FlowRecord::tcp_state(key, &flow.row) {
+                *states.entry(state.name()).or_default() += 1;
             }
         }
         states

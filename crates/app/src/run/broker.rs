@@ -15,6 +15,7 @@ use agent::instance::Instance;
 use agent::load::{self, LoadOptions, Loaded};
 use agent::worker::WorkerMaps;
 use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -26,6 +27,12 @@ use super::{report, tokens, worker};
 /// Starts of the worker within [`RESTART_WINDOW`] before the broker gives up.
 const RESTARTS_MAX: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// Time a worker has to send the rest of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between looks at a worker that is to end.
+const POLL_MS: u16 = 20;
 
 /// Time the worker has to end by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,6 +89,7 @@ fn supervise(
         starts.retain(|start| start.elapsed() < RESTART_WINDOW);
         starts.push(Instant::now());
         let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+        ours.set_read_timeout(Some(REQUEST_TIMEOUT)).context("cannot limit the worker's time")?;
         let pid = start_worker(&facts, &listeners, &tokens, loaded, theirs)?;
         match serve_until(&broker, &mut ours, signals)? {
             Stop::Signal => {
@@ -111,7 +119,6 @@ enum Stop {
 
 /// Answers the worker until it is gone or a signal asks to stop.
 fn serve_until(broker: &Broker, stream: &mut UnixStream, signals: &SignalFd) -> anyhow::Result<Stop> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     loop {
         let mut waiting = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -194,19 +201,21 @@ fn close_all_but(kept: &[RawFd]) {
 fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream) {
     let _ = kill(pid, Signal::SIGTERM);
     let deadline = Instant::now() + STOP_TIMEOUT;
-    // Its last requests are still answered.
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+    let mut is_talking = true;
     while Instant::now() < deadline {
-        if !matches!(
-            waitpid(pid, Some(WaitPidFlag::WNOHANG)),
-            Ok(WaitStatus::StillAlive)
-        ) {
+        if !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
             return;
         }
-        if let Some(ServeEnd::WorkerGone) = broker.serve_one(stream) {
-            break;
+        // Its last requests are still answered.
+        let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        let is_ready = poll(&mut waiting, POLL_MS).is_ok_and(|n_ready| n_ready > 0);
+        if !is_talking {
+            std::thread::sleep(Duration::from_millis(POLL_MS.into()));
+        } else if is_ready {
+            is_talking = broker.serve_one(stream).is_none();
         }
     }
+    say("the worker does not end by itself: it is killed");
     let _ = kill(pid, Signal::SIGKILL);
     let _ = waitpid(pid, None);
 }

@@ -1,6 +1,7 @@
 //! The admin API's questions, answered from the worker's state.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 
 use agent::live::Reported;
 use agent::worker::{DirectionTotals, Shared};
@@ -219,8 +220,10 @@ impl control::Host for RunningHost {
         // A thread a stream: their number is bounded by the server. It ends with its listener.
         std::thread::spawn(move || {
             while !sender.is_closed() {
-                let Ok(record) = records.records.recv_timeout(std::time::Duration::from_secs(1)) else {
-                    continue;
+                let record = match records.records.recv_timeout(std::time::Duration::from_secs(1)) {
+                    Ok(record) => record,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
                 };
                 if filter.as_ref().is_some_and(|filter| !filter.eval(&*record)) {
                     continue;

@@ -216,6 +216,14 @@ impl FlowRecord {
         }
     }
 
+    /// State of a row's TCP connection alone, for whoever counts many; `None` for other protocols.
+    #[must_use]
+    pub fn tcp_state(key: &FlowKey, row: &FlowRow) -> Option<TcpState> {
+        let client = orient::client(key, row);
+        let (sent, got) = (client as usize, client.opposite() as usize);
+        (key.protocol == ip_proto::TCP).then(|| TcpState::of(&row.sides[sent], &row.sides[got]))
+    }
+
     /// Packets of both directions.
     #[must_use]
     pub fn packets(&self) -> u64 {
