@@ -235,9 +235,9 @@ impl Live {
         let b_is_local = ends(key.b, key.b_port, key.a, key.a_port);
         match (self.sockets.get(&a_is_local), self.sockets.get(&b_is_local)) {
             (Some(one), None) | (None, Some(one)) => Some(one),
-            // Both ends live on this host: in other namespaces, or talking to itself. The packets
-            // do not say which is meant, but the row's own owner, if any, has come first.
-            (Some(_), Some(_)) | (None, None) => None,
+            // Both ends live on this host: the side that was asked is the one worth naming.
+            (Some(one), Some(other)) => Some(if other.active == 0 { other } else { one }),
+            (None, None) => None,
         }
     }
 }

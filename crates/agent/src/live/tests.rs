@@ -237,6 +237,11 @@ fn sockets_name_the_owner_of_their_flow() {
     check(vec![socket(server, client, 7)], Some((7, 70)));
     check(vec![socket(client, server, 8)], Some((8, 70)));
     check(vec![socket(server, end(CLIENT, 40_001), 7)], None);
-    // Both ends on this host: not decided by chance.
-    check(vec![socket(server, client, 7), socket(client, server, 8)], None);
+    // Both ends on this host: the server's process.
+    let mut asking = socket(client, server, 8);
+    asking.1.active = 1;
+    check(vec![socket(server, client, 7), asking], Some((7, 70)));
+    let mut asking = socket(server, client, 7);
+    asking.1.active = 1;
+    check(vec![asking, socket(client, server, 8)], Some((8, 70)));
 }
