@@ -13,7 +13,7 @@ use wire::ABI_VERSION;
 
 use crate::error::{AgentError, During};
 
-const BPFFS: &str = "/sys/fs/bpf";
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 /// bpffs' magic number (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -34,6 +34,12 @@ pub fn default_name() -> String {
         (Some(own), Some(init)) if own != init => format!("net-{own}"),
         _ => "default".to_owned(),
     }
+}
+
+/// Whether the BPF file system is mounted where pins go.
+#[must_use]
+pub fn has_bpffs() -> bool {
+    nix::sys::statfs::statfs(BPFFS).is_ok_and(|found| found.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
 /// Where an instance's admin socket is.

@@ -94,7 +94,7 @@ pub fn cgroup2_root() -> Option<PathBuf> {
     cgroup2_in(&fs::read_to_string("/proc/self/mounts").ok()?)
 }
 
-fn cgroup2_in(mounts: &str) -> Option<PathBuf> {
+pub(crate) fn cgroup2_in(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let mut columns = line.split(' ');
         let (path, kind) = (columns.nth(1)?, columns.next()?);

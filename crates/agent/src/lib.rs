@@ -2,6 +2,7 @@
 //! what was decided.
 
 pub mod broker;
+pub mod doctor;
 pub mod error;
 pub mod instance;
 pub mod interface;

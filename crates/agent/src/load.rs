@@ -191,7 +191,7 @@ pub fn remove_leftover_tc_filters() {
     }
 }
 
-fn no_fields() -> TracepointFields {
+pub(crate) fn no_fields() -> TracepointFields {
     use wire::rows::FIELD_MISSING;
     TracepointFields {
         kfree_skb_reason: FIELD_MISSING,

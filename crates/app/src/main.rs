@@ -32,6 +32,8 @@ enum Action {
     Programs(cli::programs::ProgramsArgs),
     /// Packets of an interface into a pcapng file
     Capture(cli::capture::CaptureArgs),
+    /// What this kernel and host allow, and why not
+    Doctor(cli::doctor::DoctorArgs),
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Action::Read(args) => cli::read::run(&args),
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),
+        Action::Doctor(args) => cli::doctor::run(&args),
         Action::Lab(args) => lab::run(args),
         Action::Bench(args) => bench::run(&args),
     };

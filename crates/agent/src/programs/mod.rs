@@ -28,7 +28,7 @@ mod holders;
 mod link;
 mod mounts;
 mod names;
-mod netlink;
+pub(crate) mod netlink;
 mod network;
 mod sample;
 mod slots;

@@ -1,4 +1,5 @@
-//! The three route netlink dumps that tell where programs are: interfaces, qdiscs and filters.
+//! Netlink: requests as bytes, and the three route dumps that tell where programs are: interfaces,
+//! qdiscs and filters.
 //!
 //! Four attributes are wanted of each. The netlink crates bring an executor and a type for every
 //! message; a dump is one request and a walk over lengths, so it is written here.
@@ -59,15 +60,20 @@ pub(super) struct BpfFilter {
 }
 
 /// A route netlink socket of the network namespace in which the calling thread is.
-pub(super) struct Netlink(OwnedFd);
+pub(crate) struct Netlink(OwnedFd);
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
+        Self::open_protocol(SockProtocol::NetlinkRoute)
+    }
+
+    /// A socket of another netlink family, such as the generic one.
+    pub(crate) fn open_protocol(protocol: SockProtocol) -> io::Result<Self> {
         let fd = socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
+            protocol,
         )?;
         // The kernel answers at once or not at all; this keeps a lost end of dump from blocking us.
         let timeout = nix::sys::time::TimeVal::new(5, 0);
@@ -96,11 +102,17 @@ impl Netlink {
         Ok(filters)
     }
 
-    fn dump(&self, request: u16, answer: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    /// Bodies of every message of kind `answer` that a dump gives.
+    pub(crate) fn dump(&self, request: u16, answer: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.ask(request, libc::NLM_F_DUMP, answer, body)
+    }
+
+    /// Bodies of the messages of kind `answer` before the kernel's acknowledgement. `flags` are added
+    /// to NLM_F_REQUEST; without NLM_F_DUMP they must hold NLM_F_ACK, which ends the answer.
+    pub(crate) fn ask(&self, request: u16, flags: i32, answer: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let mut message = ((HEADER_LEN + body.len()) as u32).to_ne_bytes().to_vec();
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         message.extend(request.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
+        message.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
         message.extend([0; 8]);
         message.extend(body);
         send(self.0.as_raw_fd(), &message, MsgFlags::empty())?;
@@ -114,6 +126,9 @@ impl Netlink {
                     NLMSG_DONE => return Ok(found),
                     NLMSG_ERROR => {
                         let code = i32_at(body, 0).unwrap_or(-libc::EPROTO);
+                        if code == 0 {
+                            return Ok(found);
+                        }
                         return Err(io::Error::from_raw_os_error(-code));
                     }
                     kind if kind == answer && found.len() < MESSAGES_MAX => found.push(body.to_vec()),
@@ -124,11 +139,11 @@ impl Netlink {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
@@ -160,7 +175,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
