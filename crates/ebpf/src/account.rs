@@ -279,7 +279,8 @@ fn after_account<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
         settle(sample(seen));
     }
     if F::EGRESS && row.flags & row_flag::OWNER_TRIED == 0 {
-        sockets::fill_owner(seen.frame.socket(), row);
+        // SAFETY: the frame's socket is its context's.
+        unsafe { sockets::fill_owner(seen.frame.socket(), row) };
     }
 }
 

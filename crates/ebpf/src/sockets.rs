@@ -47,8 +47,12 @@ pub unsafe fn remember_owner(socket: *mut bpf_sock) {
 }
 
 /// Copies the owner of the sending socket into its flow's row, once.
+///
+/// # Safety
+///
+/// `socket` must be null or come from the program's own context.
 #[inline(always)]
-pub fn fill_owner(socket: *mut bpf_sock, row: &mut FlowRow) {
+pub unsafe fn fill_owner(socket: *mut bpf_sock, row: &mut FlowRow) {
     if socket.is_null() {
         return;
     }
@@ -74,15 +78,16 @@ pub fn fill_owner(socket: *mut bpf_sock, row: &mut FlowRow) {
 /// `ops` must be the program's own context.
 #[inline(always)]
 pub unsafe fn socket_operation(ops: *mut bpf_sock_ops) {
-    // SAFETY: by this function's contract.
-    let op = unsafe { (*ops).op };
-    match op {
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => unsafe { established(ops, 1) },
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => unsafe { established(ops, 0) },
-        BPF_SOCK_OPS_RTT_CB => unsafe { measured(ops) },
-        BPF_SOCK_OPS_RETRANS_CB => unsafe { retransmitted(ops) },
-        BPF_SOCK_OPS_STATE_CB => unsafe { changed_state(ops) },
-        _ => {}
+    // SAFETY: by this function's contract, which is that of those it calls.
+    unsafe {
+        match (*ops).op {
+            BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ops, 1),
+            BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(ops, 0),
+            BPF_SOCK_OPS_RTT_CB => measured(ops),
+            BPF_SOCK_OPS_RETRANS_CB => retransmitted(ops),
+            BPF_SOCK_OPS_STATE_CB => changed_state(ops),
+            _ => {}
+        }
     }
 }
 
@@ -91,12 +96,14 @@ unsafe fn key_of(ops: *mut bpf_sock_ops) -> SocketKey {
     // SAFETY: fields of the context; the kernel rewrites each access.
     unsafe {
         let family = (*ops).family;
-        let mut key = SocketKey::default();
-        key.local_port = (*ops).local_port as u16;
-        // In network order in the upper half of the word.
-        key.remote_port = u32::from_be((*ops).remote_port) as u16;
-        key.protocol = ip_proto::TCP;
-        key.family = 4;
+        let mut key = SocketKey {
+            local_port: (*ops).local_port as u16,
+            // In network order in the upper half of the word.
+            remote_port: u32::from_be((*ops).remote_port) as u16,
+            protocol: ip_proto::TCP,
+            family: 4,
+            ..SocketKey::default()
+        };
         if family == AF_INET6 {
             let local = [
                 (*ops).local_ip6[0],
@@ -139,10 +146,12 @@ unsafe fn established(ops: *mut bpf_sock_ops, active: u32) {
         let wanted = BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
         let flags = (*ops).bpf_sock_ops_cb_flags | wanted;
         aya_ebpf::helpers::bpf_sock_ops_cb_flags_set(ops, flags as i32);
-        let mut row = SocketRow::default();
-        row.active = active;
-        row.state = 1;
-        row.last_ns = KernelClock.coarse_ns();
+        let mut row = SocketRow {
+            active,
+            state: 1,
+            last_ns: KernelClock.coarse_ns(),
+            ..SocketRow::default()
+        };
         let socket = (*ops).__bindgen_anon_2.sk;
         if !socket.is_null() {
             let owner = bpf_sk_storage_get(OWNERS.as_ptr(), socket.cast(), core::ptr::null_mut(), 0);

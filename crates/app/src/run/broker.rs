@@ -89,7 +89,8 @@ fn supervise(
         starts.retain(|start| start.elapsed() < RESTART_WINDOW);
         starts.push(Instant::now());
         let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-        ours.set_read_timeout(Some(REQUEST_TIMEOUT)).context("cannot limit the worker's time")?;
+        ours.set_read_timeout(Some(REQUEST_TIMEOUT))
+            .context("cannot limit the worker's time")?;
         let pid = start_worker(&facts, &listeners, &tokens, loaded, theirs)?;
         match serve_until(&broker, &mut ours, signals)? {
             Stop::Signal => {
@@ -203,7 +204,10 @@ fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream) {
     let deadline = Instant::now() + STOP_TIMEOUT;
     let mut is_talking = true;
     while Instant::now() < deadline {
-        if !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
+        if !matches!(
+            waitpid(pid, Some(WaitPidFlag::WNOHANG)),
+            Ok(WaitStatus::StillAlive)
+        ) {
             return;
         }
         // Its last requests are still answered.
