@@ -80,14 +80,15 @@ impl Linear {
         if at > OFFSET_MAX {
             return None;
         }
-        let mut from = self.data + at;
+        let mut from = self.data;
+        let to: usize;
         // Opaque to the optimiser: it would turn `from + N > end` into a comparison that the
         // verifier does not accept as a bounds check, or split the sum differently at each use.
-        // SAFETY: changes nothing.
-        unsafe { asm!("{0} = {0}", inout(reg) from, options(pure, nomem, nostack)) };
-        let mut to = from + N;
-        // SAFETY: changes nothing.
-        unsafe { asm!("{0} = {0}", inout(reg) to, options(pure, nomem, nostack)) };
+        // SAFETY: register arithmetic only.
+        unsafe {
+            asm!("{0} += {1}", inout(reg) from, in(reg) at, options(pure, nomem, nostack));
+            asm!("{0} = {1}", "{0} += {2}", out(reg) to, in(reg) from, const N, options(pure, nomem, nostack));
+        }
         if to > self.end {
             return None;
         }

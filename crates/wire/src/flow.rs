@@ -100,22 +100,40 @@ impl FlowKey {
     pub fn fill(&mut self, packet: &Packet, ifindex: u32) -> Direction {
         let swap = packet.src.is_after(&packet.dst)
             || (packet.src == packet.dst && packet.src_port > packet.dst_port);
-        if swap {
-            (self.a, self.a_port) = (packet.dst, packet.dst_port);
-            (self.b, self.b_port) = (packet.src, packet.src_port);
+        let (a, b) = if swap {
+            ((packet.dst, packet.dst_port), (packet.src, packet.src_port))
         } else {
-            (self.a, self.a_port) = (packet.src, packet.src_port);
-            (self.b, self.b_port) = (packet.dst, packet.dst_port);
-        }
+            ((packet.src, packet.src_port), (packet.dst, packet.dst_port))
+        };
+        // Whole words: the map's hash reads words, and a processor cannot hand it one that was
+        // stored in parts before all of them have reached the cache.
+        let halves = |first: u16, second: u16| {
+            let ([x, y], [z, w]) = (first.to_ne_bytes(), second.to_ne_bytes());
+            u32::from_ne_bytes([x, y, z, w])
+        };
+        self.a = a.0;
+        self.b = b.0;
         self.ifindex = ifindex;
         self.tunnel_id = packet.tunnel_id;
-        self.vlan = packet.vlan;
-        self.vlan_inner = packet.vlan_inner;
-        self.protocol = packet.protocol;
-        self.family = packet.family;
-        self.tunnel = packet.tunnel;
-        self.padding = 0;
+        self.set_words(
+            halves(a.1, b.1),
+            halves(packet.vlan, packet.vlan_inner),
+            u32::from_ne_bytes([packet.protocol, packet.family, packet.tunnel, 0]),
+        );
         if swap { Direction::BToA } else { Direction::AToB }
+    }
+
+    /// Stores ports, tags and the rest as the words that they are in memory.
+    #[inline(always)]
+    fn set_words(&mut self, ports: u32, tags: u32, rest: u32) {
+        const { assert!(core::mem::offset_of!(Self, a_port) == 40) };
+        let words = core::ptr::from_mut(self).cast::<u32>();
+        // SAFETY: the key is thirteen words without padding; these are its last three.
+        unsafe {
+            words.add(10).write(ports);
+            words.add(11).write(tags);
+            words.add(12).write(rest);
+        }
     }
 
     /// Address and port that packets of this direction come from.

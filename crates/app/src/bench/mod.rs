@@ -4,6 +4,7 @@
 //! compared, and every table says where it was made.
 
 mod kernel;
+mod read;
 mod statistics;
 
 use std::process::ExitCode;
@@ -14,11 +15,14 @@ use clap::{Subcommand, ValueEnum};
 pub(crate) enum BenchArgs {
     /// Nanoseconds a packet costs in the kernel programs (BPF_PROG_TEST_RUN)
     Kernel(kernel::KernelArgs),
+    /// Packets a second that `weir read` takes from a file, beside ndpiReader and tshark
+    Read(read::ReadArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match args {
         BenchArgs::Kernel(args) => kernel::run(args),
+        BenchArgs::Read(args) => read::run(args),
     }
 }
 
