@@ -1,0 +1,11 @@
+//! The wire formats of AI providers. Pure: no files, sockets, clocks or randomness.
+//!
+//! * [`sse`]: the one framer of text streams (server-sent events, and JSON by lines).
+//! * [`eventstream`]: the framer of AWS's binary event streams, which Bedrock speaks.
+//! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
+//!
+//! No function here panics on any input. Every buffer has a limit that the caller names.
+
+pub mod eventstream;
+pub mod splice;
+pub mod sse;
