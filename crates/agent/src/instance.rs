@@ -36,6 +36,17 @@ pub fn default_name() -> String {
     }
 }
 
+/// Whether a name can be that of an instance: it becomes part of paths.
+pub fn check_name(name: &str) -> Result<(), AgentError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
+        return Err(AgentError::BadInstance {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Whether the BPF file system is mounted where pins go.
 #[must_use]
 pub fn has_bpffs() -> bool {
@@ -60,12 +71,7 @@ pub struct Instance {
 impl Instance {
     /// Takes the instance, makes its folders and removes what an older ABI left.
     pub fn open(name: &str) -> Result<Self, AgentError> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
-            return Err(AgentError::BadInstance {
-                name: name.to_owned(),
-            });
-        }
+        check_name(name)?;
         let lock = lock(name)?;
         let is_bpffs =
             nix::sys::statfs::statfs(BPFFS).is_ok_and(|found| found.filesystem_type().0 == BPF_FS_MAGIC);

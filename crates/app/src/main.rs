@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod cli;
+mod config;
 mod input;
 mod lab;
 mod packet_socket;
@@ -34,6 +35,9 @@ enum Action {
     Capture(cli::capture::CaptureArgs),
     /// What this kernel and host allow, and why not
     Doctor(cli::doctor::DoctorArgs),
+    /// The configuration file: an example, a check, its schema
+    #[command(subcommand)]
+    Config(cli::config::ConfigArgs),
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),
         Action::Doctor(args) => cli::doctor::run(&args),
+        Action::Config(args) => cli::config::run(&args),
         Action::Lab(args) => lab::run(args),
         Action::Bench(args) => bench::run(&args),
     };

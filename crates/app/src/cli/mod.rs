@@ -2,6 +2,7 @@
 //! problem found, 2 wrong usage or input.
 
 pub(crate) mod capture;
+pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod programs;
 pub(crate) mod read;

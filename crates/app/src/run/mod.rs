@@ -21,43 +21,91 @@ use agent::instance::{self, Instance};
 use agent::interface::{self, Interface};
 use agent::load::{Budgets, LoadOptions};
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::cli::EXIT_USAGE;
+use crate::config::{self, Config, ConfigError, Switch};
 
 /// Observe interfaces and answer questions about them
+///
+/// What is given here wins over the configuration file.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// Configuration file; `weir config example` shows one
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Interface to observe; may be given several times [default: that of the default route]
     #[arg(long, short = 'i', value_name = "IF")]
     iface: Vec<String>,
-    /// Count what comes in at native XDP instead of TCX
-    #[arg(long, value_enum, default_value_t = Switch::Off, value_name = "on|off")]
-    xdp: Switch,
+    /// Count what comes in at native XDP instead of TCX [default: off]
+    #[arg(long, value_enum, value_name = "on|off")]
+    xdp: Option<Switch>,
     /// Name of this instance, for several on one host
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-    /// Where the admin API listens besides its local socket
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9080")]
-    listen: SocketAddr,
+    /// Where the admin API listens besides its local socket [default: 127.0.0.1:9080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
     /// Path of the local socket [default: /run/weir/weir.sock, or of the instance's name]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Leave programs and rows in the kernel at the end; `weir detach` removes them
     #[arg(long)]
     persist: bool,
-    /// Rows of the kernel's flow table
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
-    flow_rows: u32,
-    /// New flows admitted per second besides completed handshakes
-    #[arg(long, value_name = "N", default_value_t = Budgets::default().first_packets_per_s)]
-    new_flows_per_s: u32,
+    /// Rows of the kernel's flow table [default: 131072]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    flow_rows: Option<u32>,
+    /// New flows admitted per second besides completed handshakes [default: 20000]
+    #[arg(long, value_name = "N")]
+    new_flows_per_s: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
+impl RunArgs {
+    /// The configuration file, if any, under what was given on the command line.
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => config::read(path)?,
+            None => Config::default(),
+        };
+        let interfaces = if self.iface.is_empty() {
+            file.agent.interfaces
+        } else {
+            self.iface.clone()
+        };
+        let name = self
+            .instance
+            .clone()
+            .or(file.agent.instance)
+            .unwrap_or_else(instance::default_name);
+        Ok(Settings {
+            interfaces,
+            xdp: self.xdp.unwrap_or(file.agent.xdp) == Switch::On,
+            listen: self.listen.unwrap_or(file.control.listen),
+            socket: self
+                .socket
+                .clone()
+                .or(file.control.socket)
+                .unwrap_or_else(|| instance::socket_path(&name)),
+            name,
+            persist: self.persist || file.agent.persist,
+            flow_rows: self.flow_rows.unwrap_or(file.agent.flow_rows),
+            new_flows_per_s: self.new_flows_per_s.unwrap_or(file.agent.new_flows_per_s),
+        })
+    }
+}
+
+/// What one run does.
+#[derive(Debug, PartialEq, Eq)]
+struct Settings {
+    /// Empty for that of the default route.
+    interfaces: Vec<String>,
+    xdp: bool,
+    name: String,
+    listen: SocketAddr,
+    socket: PathBuf,
+    persist: bool,
+    flow_rows: u32,
+    new_flows_per_s: u32,
 }
 
 /// Bytes of the event ring.
@@ -71,16 +119,22 @@ const SAMPLES_PER_DIRECTION: u8 = 4;
 
 /// Runs until told to stop.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let interfaces = match chosen_interfaces(&args.iface) {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
+    let interfaces = match chosen_interfaces(&settings.interfaces) {
         Ok(interfaces) => interfaces,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "weir: {error}");
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let name = args.instance.clone().unwrap_or_else(instance::default_name);
-    let instance = Instance::open(&name)?;
-    for swept in instance::sweep_dead(&name) {
+    let instance = Instance::open(&settings.name)?;
+    for swept in instance::sweep_dead(&settings.name) {
         let _ = writeln!(
             std::io::stderr(),
             "removed what instance {swept} had left, whose namespace is gone"
@@ -88,22 +142,24 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let options = LoadOptions {
         interfaces,
-        xdp: args.xdp == Switch::On,
-        flow_rows: args.flow_rows,
+        xdp: settings.xdp,
+        flow_rows: settings.flow_rows,
         pending_cells: PENDING_CELLS,
         ring_bytes: RING_BYTES,
         budgets: Budgets {
-            first_packets_per_s: args.new_flows_per_s,
+            first_packets_per_s: settings.new_flows_per_s,
             ..Budgets::default()
         },
         samples_per_direction: SAMPLES_PER_DIRECTION,
         hash_keys: hash_keys()?,
     };
-    let socket = args
-        .socket
-        .clone()
-        .unwrap_or_else(|| instance::socket_path(&name));
-    broker::run(&instance, &options, args.listen, &socket, args.persist)
+    broker::run(
+        &instance,
+        &options,
+        settings.listen,
+        &settings.socket,
+        settings.persist,
+    )
 }
 
 /// `weir detach`: removes what a `persist` or a kill left in the kernel.
@@ -151,4 +207,83 @@ fn hash_keys() -> anyhow::Result<[u32; 14]> {
         *key = u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    /// The command line wins over the file, which wins over what is built in.
+    #[test]
+    fn settings_of_file_and_flags() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weir.yaml");
+        let check = |file: &str, flags: &[&str], expected: Settings| {
+            std::fs::write(&path, file).expect("written");
+            let path = path.to_str().expect("UTF-8");
+            let line = ["run", "-c", path].into_iter().chain(flags.iter().copied());
+            let settings = Line::parse_from(line).run.settings().expect("valid");
+            assert_eq!(settings, expected);
+        };
+        let built_in = || Settings {
+            interfaces: Vec::new(),
+            xdp: false,
+            name: instance::default_name(),
+            listen: "127.0.0.1:9080".parse().expect("an address"),
+            socket: instance::socket_path(&instance::default_name()),
+            persist: false,
+            flow_rows: 131_072,
+            new_flows_per_s: Budgets::default().first_packets_per_s,
+        };
+        check("", &[], built_in());
+        let file = "agent: { interfaces: [eth1], xdp: on, instance: a, persist: true, flow_rows: 4096 }\n\
+                    control: { listen: \"[::1]:90\" }\n";
+        let of_file = || Settings {
+            interfaces: vec!["eth1".to_owned()],
+            xdp: true,
+            name: "a".to_owned(),
+            listen: "[::1]:90".parse().expect("an address"),
+            socket: "/run/weir/a.sock".into(),
+            persist: true,
+            flow_rows: 4096,
+            ..built_in()
+        };
+        check(file, &[], of_file());
+        let flags = [
+            "--iface",
+            "lo",
+            "--xdp",
+            "off",
+            "--instance",
+            "b",
+            "--flow-rows",
+            "2048",
+            "--listen",
+            "127.0.0.1:1",
+            "--new-flows-per-s",
+            "7",
+        ];
+        check(
+            file,
+            &flags,
+            Settings {
+                interfaces: vec!["lo".to_owned()],
+                xdp: false,
+                name: "b".to_owned(),
+                listen: "127.0.0.1:1".parse().expect("an address"),
+                socket: "/run/weir/b.sock".into(),
+                flow_rows: 2048,
+                new_flows_per_s: 7,
+                ..of_file()
+            },
+        );
+    }
 }
