@@ -220,7 +220,14 @@ pub fn parse_inner_into(
     if outer.notes & UNREADABLE != 0 {
         return None;
     }
-    let inner = find_inner(load, outer)?;
+    let found = find_inner(load, outer)?;
+    // Every kind of tunnel would have its own way through all of the parser below.
+    let inner = Inner {
+        kind: load.forget(found.kind as usize) as u8,
+        link: found.link,
+        at: load.forget(found.at),
+        id: load.forget(found.id as usize) as u32,
+    };
     if inner.at >= outer.l3_end as usize {
         return None;
     }

@@ -3,7 +3,7 @@
 use agent::trial::{Trial, UNLIMITED};
 
 /// Instructions followed for a packet program; a million is the kernel's own limit.
-const PACKET_PROGRAM_MAX: u32 = 450_000;
+const PACKET_PROGRAM_MAX: u32 = 200_000;
 const SMALL_PROGRAM_MAX: u32 = 2_000;
 
 const PROGRAMS: [(&str, u32); 12] = [
