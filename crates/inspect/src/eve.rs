@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use wire::tcp::flag;
 
 use crate::names::protocol_keyword;
-use crate::record::{FlowRecord, Socket, TcpHealth};
+use crate::record::{FlowRecord, Sighting, Socket, TcpHealth};
 use crate::time::EveTime;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -120,6 +120,8 @@ struct Weir<'a> {
     owner: Option<Owner<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket: Option<Socket>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sightings: &'a [Sighting],
 }
 
 #[derive(Debug, Serialize)]
@@ -256,6 +258,7 @@ impl<'a> Weir<'a> {
                 container: owner.container.as_deref(),
             }),
             socket: record.socket,
+            sightings: &record.sightings,
         }
     }
 }

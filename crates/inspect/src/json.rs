@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::names::protocol_name;
-use crate::record::{FlowRecord, Socket, TcpHealth, Traffic, tcp_flag_letters};
+use crate::record::{FlowRecord, Sighting, Socket, TcpHealth, Traffic, tcp_flag_letters};
 use crate::time::Rfc3339;
 
 /// The serialisable twin of a [`FlowRecord`].
@@ -65,6 +65,8 @@ pub struct JsonFlow<'a> {
     owner: Option<Owner<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket: Option<Socket>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sightings: &'a [Sighting],
     community_id: String,
 }
 
@@ -165,6 +167,7 @@ impl<'a> JsonFlow<'a> {
                 container: owner.container.as_deref(),
             }),
             socket: record.socket,
+            sightings: &record.sightings,
             community_id: record.community_id(seed),
         }
     }

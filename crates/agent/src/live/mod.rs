@@ -6,6 +6,7 @@
 mod attempts;
 mod ended;
 mod owners;
+mod sightings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub struct Live {
     pub cgroups: CgroupNames,
     sockets: HashMap<SocketKey, SocketRow>,
     interfaces: HashMap<u32, String>,
+    waiting: sightings::Waiting,
     /// Added to kernel times, gives nanoseconds since 1970.
     pub epoch_offset_ns: i64,
     /// The time of the last snapshot, nanoseconds since 1970.
@@ -129,44 +131,52 @@ impl Live {
     pub fn end(&mut self, key: &FlowKey, row: Option<&FlowRow>, reason: EndReason) {
         let known = self.flows.remove(key).map(|flow| flow.row);
         if let Some(row) = row.or(known.as_ref()) {
-            let record = self.record(key, &self.with_attempt(key, row), Some(reason));
+            let row = self.with_attempt(key, row);
             self.attempts.remove(key);
-            self.ended.push(record);
+            self.finish(vec![(*key, row, reason)]);
         }
     }
 
     /// Ends the attempts that nothing came of.
     pub fn end_attempts(&mut self, now_ns: u64) {
-        for (key, row) in self.attempts.take_stale(now_ns) {
-            let record = self.record(&key, &row, Some(EndReason::Timeout));
-            self.ended.push(record);
-        }
+        let stale = self.attempts.take_stale(now_ns).into_iter();
+        self.finish(stale.map(|(key, row)| (key, row, EndReason::Timeout)).collect());
     }
 
-    /// Every flow in progress, attempts among them.
+    /// Every flow in progress, attempts among them; one that is seen on several interfaces comes once.
     pub fn active(&self) -> impl Iterator<Item = Reported> + '_ {
-        let flows = self.flows.iter().map(|(key, flow)| Reported {
-            record: Arc::new(self.record(key, &self.with_attempt(key, &flow.row), None)),
-            packets_per_s: flow.packets_per_s,
-            bits_per_s: flow.bits_per_s,
+        let flows = self.flows.iter().map(|(key, flow)| {
+            let row = self.with_attempt(key, &flow.row);
+            (key, row, flow.packets_per_s, flow.bits_per_s)
         });
         let attempts = self
             .attempts
             .iter()
             .filter(|(key, _)| !self.flows.contains_key(*key))
-            .map(|(key, row)| Reported {
-                record: Arc::new(self.record(key, row, None)),
-                packets_per_s: 0.0,
-                bits_per_s: 0.0,
-            });
-        flows.chain(attempts)
+            .map(|(key, row)| (key, *row, 0.0, 0.0));
+        flows
+            .chain(attempts)
+            .filter(|(key, row, ..)| self.is_principal(key, row))
+            .map(|(key, row, packets_per_s, bits_per_s)| Reported {
+                record: Arc::new(self.live_record(key, &row)),
+                packets_per_s,
+                bits_per_s,
+            })
+    }
+
+    /// Rows that became records of their own since too many waited for another sighting of their flow.
+    #[must_use]
+    pub fn sightings_over_capacity(&self) -> u64 {
+        self.waiting.over_capacity
     }
 
     /// TCP connections by state's name.
     pub fn tcp_states(&self) -> HashMap<&'static str, u64> {
         let mut states = HashMap::new();
         for (key, flow) in &self.flows {
-            if let Some(state) = FlowRecord::tcp_state(key, &flow.row) {
+            if let Some(state) = FlowRecord::tcp_state(key, &flow.row)
+                && self.is_principal(key, &self.with_attempt(key, &flow.row))
+            {
                 *states.entry(state.name()).or_default() += 1;
             }
         }

@@ -68,6 +68,7 @@ impl control::Host for RunningHost {
                 ("attempts_over_capacity", live.attempts.over_capacity),
                 ("attempts_unparsable", live.attempts.unparsable),
                 ("record_listener_too_slow", live.ended.dropped),
+                ("sightings_over_capacity", live.sightings_over_capacity()),
             ];
             (flows, live.tcp_states(), lost_here)
         };

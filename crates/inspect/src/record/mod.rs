@@ -58,6 +58,8 @@ pub struct FlowRecord {
     /// Number of the protocol above IP.
     pub protocol: u8,
     pub interface: Option<String>,
+    /// The same packets on other observed interfaces; they are not in the counts.
+    pub sightings: Vec<Sighting>,
     /// Outer and inner 802.1Q identifier.
     pub vlans: [Option<u16>; 2],
     pub tunnel: Option<Tunnel>,
@@ -79,6 +81,16 @@ pub struct FlowRecord {
     /// Packets that were first accounted as attempts, and their bytes; they are in the counts.
     pub adopted_packets: u32,
     pub adopted_bytes: u64,
+}
+
+/// A flow as another interface saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sighting {
+    #[serde(rename = "iface")]
+    pub interface: String,
+    /// Of both directions.
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 /// What carried the packets of an inner flow.
@@ -188,6 +200,7 @@ impl FlowRecord {
             src_port: if has_ports { src_port } else { 0 },
             dst_port: if has_ports { dst_port } else { 0 },
             protocol: key.protocol,
+            sightings: Vec::new(),
             interface: context.interface.map(str::to_owned),
             vlans: [link::vlan_id(key.vlan), link::vlan_id(key.vlan_inner)],
             tunnel: tunnel::kind_name(key.tunnel).map(|kind| Tunnel {
@@ -214,6 +227,12 @@ impl FlowRecord {
             adopted_packets: row.adopted_packets.into(),
             adopted_bytes: row.adopted_bytes.into(),
         }
+    }
+
+    /// Name of the flow with this key and time of the first packet, as [`Self::id`] has it.
+    #[must_use]
+    pub fn id_of(key: &FlowKey, first_ns: u64) -> u64 {
+        flow_id(key, first_ns)
     }
 
     /// State of a row's TCP connection alone, for whoever counts many; `None` for other protocols.
