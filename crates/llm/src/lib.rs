@@ -2,10 +2,13 @@
 //!
 //! * [`sse`]: the one framer of text streams (server-sent events, and JSON by lines).
 //! * [`eventstream`]: the framer of AWS's binary event streams, which Bedrock speaks.
+//! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
 //! No function here panics on any input. Every buffer has a limit that the caller names.
 
 pub mod eventstream;
+pub mod format;
 pub mod splice;
 pub mod sse;
+pub mod usage;

@@ -2,6 +2,8 @@
 //! `../shared` beside the workspace.
 
 use base64::Engine as _;
+use llm::format::Format;
+use llm::usage::Meter;
 use llm::{eventstream, splice, sse};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -123,4 +125,110 @@ fn a_spliced_request_differs_in_the_model_alone() {
         assert_eq!(String::from_utf8(back).unwrap(), json, "{name}");
     }
     assert!(n_requests >= 200, "only {n_requests} recorded requests");
+}
+
+/// The format of a recorded call, from the path of its request.
+fn format_of(interaction: &Value) -> Option<Format> {
+    let path = interaction["request"]["uri"].as_str()?.split('?').next()?;
+    let formats = [
+        ("/chat/completions", Format::Chat),
+        ("/v1/messages", Format::Messages),
+        ("/responses", Format::Responses),
+        (":generateContent", Format::GenerateContent),
+        (":streamGenerateContent", Format::GenerateContent),
+        ("/converse", Format::Converse),
+        ("/converse-stream", Format::Converse),
+        ("/v2/chat", Format::Cohere),
+    ];
+    formats
+        .into_iter()
+        .find(|(end, _)| path.ends_with(end))
+        .map(|(_, format)| format)
+}
+
+/// The answer of a recorded call, or the events of its stream.
+fn documents(interaction: &Value) -> Vec<Value> {
+    let response = &interaction["response"];
+    if let Some(body) = response["body"].as_str() {
+        let events = frame_text(&[body.as_bytes()]);
+        return events
+            .iter()
+            .filter_map(|event| serde_json::from_str(&event.data).ok())
+            .collect();
+    }
+    if let Some(body) = response["body_b64"].as_str() {
+        let body = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+        let (mut framer, mut messages) = (eventstream::Framer::new(LIMIT_BYTES), Vec::new());
+        framer.feed(&body, &mut messages).unwrap();
+        return messages
+            .iter()
+            .map(|message| serde_json::from_slice(&message.payload).unwrap())
+            .collect();
+    }
+    vec![response["body_json"].clone()]
+}
+
+/// The last total that the provider itself states, where its format has one.
+fn stated_total(format: Format, documents: &[Value]) -> Option<u64> {
+    let pointers: &[&str] = match format {
+        Format::Chat => &["/usage/total_tokens", "/x_groq/usage/total_tokens"],
+        Format::Responses => &["/usage/total_tokens", "/response/usage/total_tokens"],
+        Format::GenerateContent => &["/usageMetadata/totalTokenCount"],
+        Format::Converse => &["/usage/totalTokens"],
+        Format::Messages | Format::Cohere => &[],
+    };
+    let all = documents
+        .iter()
+        .flat_map(|document| pointers.iter().filter_map(|at| document.pointer(at)));
+    all.filter_map(Value::as_u64).next_back()
+}
+
+#[test]
+fn buckets_sum_to_the_total_of_the_provider() {
+    let (mut shown, mut n_checked) = (String::new(), 0);
+    for (name, interaction) in recorded() {
+        let Some(format) = format_of(&interaction) else {
+            continue;
+        };
+        let documents = documents(&interaction);
+        let mut meter = Meter::new(format);
+        for document in &documents {
+            meter.observe(document);
+        }
+        let Some(usage) = meter.usage() else { continue };
+        if let Some(total) = stated_total(format, &documents) {
+            n_checked += 1;
+            assert_eq!(usage.total(), total, "{name}: {usage:?}");
+        }
+        let name = name.rsplit('/').take(2).collect::<Vec<_>>().join(" ");
+        let counts = format!("{usage:?}").replace("Usage { ", "").replace(" }", "");
+        let counts: Vec<&str> = counts
+            .split(", ")
+            .filter(|count| !count.ends_with(": 0"))
+            .collect();
+        let counts = if counts.is_empty() {
+            "none".to_owned()
+        } else {
+            counts.join(", ")
+        };
+        shown += &format!("{name} {format:?}: {counts}\n");
+    }
+    assert!(n_checked >= 250, "only {n_checked} recorded totals");
+    check_golden("usage.txt", &shown);
+}
+
+/// Compares with a file of `tests/golden`; with WEIR_BLESS=1 it writes the file instead.
+fn check_golden(file: &str, shown: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, shown).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    for (shown, expected) in shown.lines().zip(expected.lines()) {
+        assert_eq!(shown, expected, "{file}");
+    }
+    assert_eq!(shown.lines().count(), expected.lines().count(), "lines of {file}");
 }
