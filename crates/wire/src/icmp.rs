@@ -13,6 +13,20 @@ pub mod kind {
     pub const ECHO_REPLY_V6: u8 = 129;
 }
 
+/// Whether a message of this type asks something of the host it goes to. Everything else answers, or
+/// reports an error.
+#[inline(always)]
+#[must_use]
+pub const fn is_question(kind: u8, family: u8) -> bool {
+    if family == 4 {
+        // Echo, router solicitation, time stamp, information and mask requests, extended echo.
+        matches!(kind, kind::ECHO | 10 | 13 | 15 | 17 | 42)
+    } else {
+        // Echo, multicast listener query, router and neighbour solicitation, extended echo.
+        matches!(kind, kind::ECHO_V6 | 130 | 133 | 135 | 160)
+    }
+}
+
 /// View over type, code, checksum and the four bytes whose meaning depends on the type.
 #[derive(Clone, Copy, Debug)]
 pub struct View([u8; HEADER_LEN]);

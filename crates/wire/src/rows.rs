@@ -2,7 +2,7 @@
 
 use crate::flow::{HashKeys, Owner};
 use crate::parse::Reject;
-use crate::{Addr, Direction, FlowKey, Packet, Size, tcp};
+use crate::{Addr, Direction, FlowKey, Packet, Size, icmp, ip_proto, tcp};
 
 /// One side of a handshake that has no row yet.
 #[repr(C)]
@@ -171,7 +171,8 @@ const _: () = assert!(size_of::<AggregateKey>() == 28);
 
 impl AggregateKey {
     /// The service end of a packet: where a SYN goes, where its answer comes from, else the end
-    /// with the lower port; without ports, the destination.
+    /// with the lower port; of ICMP, where a question goes and where an answer or an error comes
+    /// from, so that the answers to a flood of spoofed sources are one row; else the destination.
     #[inline(always)]
     #[must_use]
     pub fn of(packet: &Packet, ifindex: u32) -> Self {
@@ -180,10 +181,15 @@ impl AggregateKey {
             false
         } else if step == tcp::flag::SYN | tcp::flag::ACK {
             true
+        } else if is_icmp(packet.protocol) {
+            !icmp::is_question(packet.icmp_type, packet.family)
         } else {
             packet.src_port < packet.dst_port
         };
-        let (addr, port) = if from {
+        let (addr, port) = if is_icmp(packet.protocol) {
+            // What stands in the ports there is an echo's identifier.
+            (if from { packet.src } else { packet.dst }, 0)
+        } else if from {
             (packet.src, packet.src_port)
         } else {
             (packet.dst, packet.dst_port)
@@ -198,6 +204,11 @@ impl AggregateKey {
             padding: [0; 3],
         }
     }
+}
+
+#[inline(always)]
+const fn is_icmp(protocol: u8) -> bool {
+    protocol == ip_proto::ICMP || protocol == ip_proto::ICMPV6
 }
 
 /// Packets that have no row.

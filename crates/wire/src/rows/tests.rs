@@ -206,3 +206,37 @@ fn an_aggregate_is_about_the_service() {
     check(flag::RST, 443, 40_000, 1);
     check(0, 0, 0, 0);
 }
+
+#[test]
+fn an_aggregate_of_icmp_is_about_who_is_asked() {
+    let check = |protocol: u8, icmp_type: u8, from: u8| {
+        let packet = Packet {
+            src: Addr::v4([1, 1, 1, 1]),
+            dst: Addr::v4([2, 2, 2, 2]),
+            src_port: 77,
+            dst_port: 77,
+            family: if protocol == ip_proto::ICMP { 4 } else { 6 },
+            protocol,
+            icmp_type,
+            ..Packet::default()
+        };
+        let key = AggregateKey::of(&packet, 3);
+        let expected = AggregateKey {
+            addr: if from == 1 { packet.src } else { packet.dst },
+            ifindex: 3,
+            port: 0,
+            protocol,
+            family: packet.family,
+            from,
+            padding: [0; 3],
+        };
+        assert_eq!(key, expected);
+    };
+    check(ip_proto::ICMP, 8, 0);
+    check(ip_proto::ICMP, 0, 1);
+    check(ip_proto::ICMP, 3, 1);
+    check(ip_proto::ICMPV6, 128, 0);
+    check(ip_proto::ICMPV6, 129, 1);
+    check(ip_proto::ICMPV6, 1, 1);
+    check(ip_proto::ICMPV6, 135, 0);
+}

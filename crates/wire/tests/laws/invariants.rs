@@ -162,12 +162,16 @@ fn check_key(packet: &Packet) {
     assert!(has_one_end || direction_back == direction.opposite());
     assert_eq!(key.source(direction), (packet.src, packet.src_port));
     let aggregate = AggregateKey::of(packet, 1);
-    let service = if aggregate.from == 1 {
+    let (addr, port) = if aggregate.from == 1 {
         (packet.src, packet.src_port)
     } else {
         (packet.dst, packet.dst_port)
     };
-    assert_eq!((aggregate.addr, aggregate.port), service);
+    let has_ports = !matches!(packet.protocol, ip_proto::ICMP | ip_proto::ICMPV6);
+    assert_eq!(
+        (aggregate.addr, aggregate.port),
+        (addr, if has_ports { port } else { 0 })
+    );
 }
 
 /// Accounts the packet three times, the middle one as an answer.
