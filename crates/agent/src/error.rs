@@ -14,6 +14,8 @@ pub enum AgentError {
         "not permitted to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     )]
     NotPermitted,
+    #[error("not permitted to {what}: run as root")]
+    NeedsRoot { what: String },
     #[error("the BPF file system is not mounted at {0}: run `mount -t bpf bpf {0}`", path.display())]
     NoBpffs { path: PathBuf },
     #[error(
@@ -39,7 +41,10 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for io::Result<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, AgentError> {
-        self.map_err(|source| AgentError::Io { what: what(), source })
+        self.map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => AgentError::NeedsRoot { what: what() },
+            _ => AgentError::Io { what: what(), source },
+        })
     }
 }
 

@@ -27,6 +27,10 @@ pub fn drop_privileges() -> Result<(), DropError> {
         }
     };
     if Uid::effective().is_root() {
+        empty_bounding_set().map_err(|source| DropError {
+            step: "empty the bounding set of capabilities",
+            source,
+        })?;
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         setgroups(&[]).map_err(step("leave the groups"))?;
         setresgid(gid, gid, gid).map_err(step("change the group"))?;
@@ -37,6 +41,25 @@ pub fn drop_privileges() -> Result<(), DropError> {
         source,
     })?;
     nix::sys::prctl::set_no_new_privs().map_err(step("forbid new ones"))
+}
+
+/// Takes every capability the kernel knows out of the set that a program could ever gain.
+fn empty_bounding_set() -> io::Result<()> {
+    /// Numbers that a capability set has room for.
+    const CAPABILITIES_MAX: libc::c_ulong = 64;
+    for capability in 0..CAPABILITIES_MAX {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } < 0 {
+            let error = io::Error::last_os_error();
+            // The first number that means nothing to this kernel.
+            return if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 {
+                Ok(())
+            } else {
+                Err(error)
+            };
+        }
+    }
+    Ok(())
 }
 
 #[repr(C)]
