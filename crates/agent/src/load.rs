@@ -129,7 +129,17 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
     let fields = tracefs
         .as_deref()
         .map_or_else(no_fields, kernel::tracepoint_fields);
-    let mut ebpf = create_maps(instance, options, jiffies, &fields, &mut notes)?;
+    let hash_keys = kept_hash_keys(instance).unwrap_or(options.hash_keys);
+    let mut ebpf = create_maps(instance, options, jiffies, hash_keys, &fields, &mut notes)?;
+    let maps = Maps::open(instance)?;
+    // Before the first packet: without budgets every new flow would be refused.
+    let settings = Settings {
+        per_window: per_window(&options.budgets, jiffies.ns),
+        samples_per_direction: options.samples_per_direction.into(),
+        hash_keys,
+    };
+    sys::update(maps.settings.as_fd(), &0u32, &settings).during(|| "write the programs' settings".into())?;
+    load_packet_programs(&mut ebpf, options)?;
     let mut loaded_links = LinkKeeper {
         instance,
         notes: &mut notes,
@@ -152,12 +162,6 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
     if tracefs.is_some() {
         attach_tracepoints(&mut ebpf, &fields, &mut loaded_links);
     }
-    let maps = Maps::open(instance)?;
-    let settings = Settings {
-        per_window: per_window(&options.budgets, jiffies.ns),
-        samples_per_direction: options.samples_per_direction.into(),
-    };
-    sys::update(maps.settings.as_fd(), &0u32, &settings).during(|| "write the programs' settings".into())?;
     Ok(Loaded {
         maps,
         attached,
@@ -215,6 +219,7 @@ fn create_maps(
     instance: &Instance,
     options: &LoadOptions,
     jiffies: Jiffies,
+    hash_keys: [u32; 14],
     fields: &TracepointFields,
     notes: &mut Vec<String>,
 ) -> Result<Ebpf, AgentError> {
@@ -234,7 +239,7 @@ fn create_maps(
         }
     }
     let load_settings = LoadSettings {
-        hash_keys: HashKeys(options.hash_keys),
+        hash_keys: HashKeys(hash_keys),
         pending_mask: sizes[1].1 - 1,
         jiffy_ns: jiffies.ns,
         jiffies_offset_ns: jiffies.offset_ns,
@@ -261,6 +266,26 @@ fn create_maps(
     loader
         .load(object::WEIR)
         .map_err(|error| AgentError::Load(Box::new(error)))
+}
+
+/// Hash keys of the programs that an earlier run left. New ones would not find the handshakes that
+/// are under way; and while one direction's program is replaced, the other's is still the old one.
+fn kept_hash_keys(instance: &Instance) -> Option<[u32; 14]> {
+    let map = sys::open_pinned(&instance.maps().join("SETTINGS")).ok()?;
+    let settings: Settings = sys::lookup(map.as_fd(), &0u32).ok()??;
+    (settings.hash_keys != [0; 14]).then_some(settings.hash_keys)
+}
+
+/// Loads what will be attached to interfaces. The verifier takes its time: all of it before the
+/// first attachment, so that both directions of a flow are seen from the same moment on.
+fn load_packet_programs(ebpf: &mut Ebpf, options: &LoadOptions) -> Result<(), AgentError> {
+    for interface in &options.interfaces {
+        if let Ok((ingress, egress)) = packet_programs(interface) {
+            program_fd(ebpf, ingress)?;
+            program_fd(ebpf, egress)?;
+        }
+    }
+    Ok(())
 }
 
 fn pinned_size(path: &Path) -> Option<u32> {

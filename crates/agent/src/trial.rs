@@ -48,6 +48,7 @@ const PENDING_CELLS: u32 = 65_536;
 pub const UNLIMITED: Settings = Settings {
     per_window: [u32::MAX; budget::COUNT],
     samples_per_direction: 0,
+    hash_keys: [0; 14],
 };
 
 /// A loaded object.

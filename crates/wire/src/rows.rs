@@ -308,6 +308,9 @@ pub struct Settings {
     pub per_window: [u32; budget::COUNT],
     /// Payloads sampled at the start of each direction of a flow.
     pub samples_per_direction: u32,
+    /// The programs' [`LoadSettings::hash_keys`], kept here for whoever replaces the programs: the
+    /// pending array is indexed by them.
+    pub hash_keys: [u32; 14],
 }
 
 /// Settings fixed when the programs are loaded.

@@ -70,6 +70,7 @@ const DEFAULTS: Settings = {
     Settings {
         per_window,
         samples_per_direction: 0,
+        hash_keys: [0; 14],
     }
 };
 
