@@ -93,10 +93,12 @@ fn syn_flood_beyond_the_budget_of_attempts() {
         "syn-flood",
         "--with",
         "normal",
+        "--packets",
+        "150000",
         "--seconds",
-        "2",
+        "8",
         "--intensity",
-        "medium",
+        "high",
     ]);
     let status = wait_until_totals_are_equal(&lab, &weir, &start);
     let flows = weir.flows("src in 10.77.0.0/24 or src in fd77::/64");
