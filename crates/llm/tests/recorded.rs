@@ -1,32 +1,16 @@
 //! The framers over recorded traffic of real providers: the folder that `WEIR_SHARED` names, else
 //! `../shared` beside the workspace.
 
+mod common;
+
 use base64::Engine as _;
+use common::{check_golden, recorded};
 use llm::format::Format;
 use llm::usage::Meter;
 use llm::{eventstream, splice, sse};
 use serde_json::Value;
-use std::path::PathBuf;
 
 const LIMIT_BYTES: usize = 1 << 20;
-
-fn recorded() -> Vec<(String, Value)> {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("WEIR_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
-    let root = shared.join("data/ai/recorded");
-    let mut files = Vec::new();
-    for provider in std::fs::read_dir(&root).expect("recorded traffic; name its folder by WEIR_SHARED") {
-        for file in std::fs::read_dir(provider.unwrap().path()).unwrap() {
-            let path = file.unwrap().path();
-            let cassette: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            for (idx, interaction) in cassette["interactions"].as_array().unwrap().iter().enumerate() {
-                files.push((format!("{}#{idx}", path.display()), interaction.clone()));
-            }
-        }
-    }
-    files.sort_by(|a, b| a.0.cmp(&b.0));
-    files
-}
 
 fn frame_text(pieces: &[&[u8]]) -> Vec<sse::Event> {
     let mut framer = sse::Framer::new(sse::Framing::ServerSentEvents, LIMIT_BYTES);
@@ -215,20 +199,4 @@ fn buckets_sum_to_the_total_of_the_provider() {
     }
     assert!(n_checked >= 250, "only {n_checked} recorded totals");
     check_golden("usage.txt", &shown);
-}
-
-/// Compares with a file of `tests/golden`; with WEIR_BLESS=1 it writes the file instead.
-fn check_golden(file: &str, shown: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file);
-    if std::env::var_os("WEIR_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, shown).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    for (shown, expected) in shown.lines().zip(expected.lines()) {
-        assert_eq!(shown, expected, "{file}");
-    }
-    assert_eq!(shown.lines().count(), expected.lines().count(), "lines of {file}");
 }

@@ -1,0 +1,39 @@
+//! Recorded traffic and files of expected results.
+
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Every recorded call: its name and `{request, response}`, in a fixed order.
+pub(crate) fn recorded() -> Vec<(String, Value)> {
+    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shared = std::env::var_os("WEIR_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
+    let root = shared.join("data/ai/recorded");
+    let mut files = Vec::new();
+    for provider in std::fs::read_dir(&root).expect("recorded traffic; name its folder by WEIR_SHARED") {
+        for file in std::fs::read_dir(provider.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let cassette: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            for (idx, interaction) in cassette["interactions"].as_array().unwrap().iter().enumerate() {
+                files.push((format!("{}#{idx}", path.display()), interaction.clone()));
+            }
+        }
+    }
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    files
+}
+
+/// Compares with a file of `tests/golden`; with WEIR_BLESS=1 it writes the file instead.
+pub(crate) fn check_golden(file: &str, shown: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, shown).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    for (shown, expected) in shown.lines().zip(expected.lines()) {
+        assert_eq!(shown, expected, "{file}");
+    }
+    assert_eq!(shown.lines().count(), expected.lines().count(), "lines of {file}");
+}
