@@ -4,7 +4,9 @@
 
 use std::net::IpAddr;
 
-use inspect::record::{FlowRecord, FlowState, Icmp, Owner, TcpHealth, TcpSide, TcpState, Traffic, Tunnel};
+use inspect::record::{
+    FlowRecord, FlowState, Icmp, Owner, Socket, TcpHealth, TcpSide, TcpState, Traffic, Tunnel,
+};
 use inspect::table::EndReason;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -63,6 +65,7 @@ struct Raw {
     #[serde(default)]
     adopted_packets: u32,
     owner: Option<RawOwner>,
+    socket: Option<Socket>,
     #[serde(default)]
     rate_pps: f64,
     #[serde(default)]
@@ -182,6 +185,8 @@ impl Raw {
                 cgroup: owner.cgroup,
                 container: owner.container,
             }),
+            socket: self.socket,
+            now_ns: None,
             has_fragments: self.frag,
             is_partial: self.incomplete,
             adopted_packets: self.adopted_packets,
@@ -254,7 +259,9 @@ fn protocol_number(name: &str) -> Result<u8, String> {
 }
 
 fn tunnel_kind(name: &str) -> Result<&'static str, String> {
-    let found = (0..=u8::MAX).filter_map(wire::tunnel::kind_name).find(|kind| *kind == name);
+    let found = (0..=u8::MAX)
+        .filter_map(wire::tunnel::kind_name)
+        .find(|kind| *kind == name);
     found.ok_or_else(|| format!("tunnel `{name}` is unknown to this version"))
 }
 
@@ -283,7 +290,12 @@ mod tests {
         for (name, written) in again.as_object().unwrap() {
             assert_eq!(Some(written), value.get(name), "{name}");
         }
-        for name in value.as_object().unwrap().keys().filter(|name| !name.starts_with("rate_")) {
+        for name in value
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|name| !name.starts_with("rate_"))
+        {
             assert!(again.get(name).is_some(), "{name} is lost");
         }
     }
@@ -296,7 +308,7 @@ mod tests {
 
     #[test]
     fn records_of_a_newer_version_are_refused_in_words() {
-        let text = include_str!("../testdata/flow_tcp.json").replace("\"established\"", "\"teleported\"");
+        let text = include_str!("../testdata/flow_tcp.json").replace("\"closed\"", "\"teleported\"");
         let error = serde_json::from_str::<LiveFlow>(&text).unwrap_err();
         assert!(error.to_string().contains("`teleported` is unknown"), "{error}");
     }

@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod cli;
+mod client;
 mod config;
+mod flow_json;
 mod input;
 mod lab;
 mod packet_socket;
 mod run;
+mod tui;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Inspect and control what flows into a host")]
@@ -26,6 +29,8 @@ enum Action {
     Run(run::RunArgs),
     /// Remove what an earlier run left in the kernel
     Detach(run::DetachArgs),
+    /// What flows now, on a terminal or as records
+    Watch(cli::watch::WatchArgs),
     /// What is in capture files, by flow
     Read(cli::read::ReadArgs),
     /// Every BPF program of the host: where it is attached, what it costs
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Action::Run(args) => run::run(&args),
         Action::Detach(args) => run::detach(&args),
+        Action::Watch(args) => cli::watch::run(&args),
         Action::Read(args) => cli::read::run(&args),
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),

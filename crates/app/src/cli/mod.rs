@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod programs;
 pub(crate) mod read;
 pub(crate) mod text;
+pub(crate) mod watch;
 
 /// Exit code for wrong usage or input.
 pub(crate) const EXIT_USAGE: u8 = 2;

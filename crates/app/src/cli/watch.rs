@@ -91,7 +91,9 @@ async fn write_records(
 ) -> anyhow::Result<()> {
     let mut parameters = vec![("format", format)];
     parameters.extend(filter.map(|filter| ("filter", filter)));
-    let mut stream = client.stream(&with_query("/api/v1/flows/stream", &parameters)).await?;
+    let mut stream = client
+        .stream(&with_query("/api/v1/flows/stream", &parameters))
+        .await?;
     let mut left = args.count.unwrap_or(u64::MAX);
     if format == "json" {
         for record in active(client, filter).await? {
@@ -102,7 +104,9 @@ async fn write_records(
         }
     }
     while left > 0 {
-        let Some(line) = stream.line().await? else { anyhow::bail!("weir ended") };
+        let Some(line) = stream.line().await? else {
+            anyhow::bail!("weir ended")
+        };
         if !write_line(&line) {
             return Ok(());
         }

@@ -16,7 +16,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, flow: &LiveFlow) {
         .border_type(BorderType::Rounded)
         .title(format!(" flow {} ", flow.record.id))
         .title(Line::from(" esc leaves ").right_aligned());
-    frame.render_widget(Paragraph::new(lines(flow)).block(block).wrap(Wrap { trim: false }), area);
+    frame.render_widget(
+        Paragraph::new(lines(flow))
+            .block(block)
+            .wrap(Wrap { trim: false }),
+        area,
+    );
 }
 
 fn fact(name: &str, value: impl Into<String>) -> Line<'static> {
@@ -42,7 +47,11 @@ fn lines(flow: &LiveFlow) -> Vec<Line<'static>> {
         fact("state", state_name(record)),
         fact(
             "when",
-            format!("{}, for {}", inspect::time::Rfc3339(record.start_ns), duration_ns(record.duration_ns())),
+            format!(
+                "{}, for {}",
+                inspect::time::Rfc3339(record.start_ns),
+                duration_ns(record.duration_ns())
+            ),
         ),
         fact("now", bits(flow.rate_bps)),
     ];
@@ -52,19 +61,32 @@ fn lines(flow: &LiveFlow) -> Vec<Line<'static>> {
             Some((least, most)) => format!(", TTL {least} to {most}"),
             None => String::new(),
         };
-        lines.push(fact(name, format!("{} packets, {}{ttl}", grouped(traffic.packets), bytes(traffic.bytes))));
+        lines.push(fact(
+            name,
+            format!(
+                "{} packets, {}{ttl}",
+                grouped(traffic.packets),
+                bytes(traffic.bytes)
+            ),
+        ));
         lines.push(fact("  frame sizes", sizes(&traffic.sizes)));
     }
     if let Some(tcp) = &record.tcp {
         lines.extend(tcp_lines(tcp));
     }
     if let Some(icmp) = &record.icmp {
-        lines.push(fact("icmp", format!("type {}, code {}", icmp.request.0, icmp.request.1)));
+        lines.push(fact(
+            "icmp",
+            format!("type {}, code {}", icmp.request.0, icmp.request.1),
+        ));
     }
     if let Some(owner) = &record.owner {
         let place = owner.container.as_ref().or(owner.cgroup.as_ref());
         let place = place.map_or_else(String::new, |place| format!(", in {place}"));
-        lines.push(fact("process", format!("{} (pid {}, uid {}){place}", owner.comm, owner.pid, owner.uid)));
+        lines.push(fact(
+            "process",
+            format!("{} (pid {}, uid {}){place}", owner.comm, owner.pid, owner.uid),
+        ));
     }
     if let Some(interface) = &record.interface {
         lines.push(fact("seen on", interface.clone()));
@@ -76,17 +98,25 @@ fn lines(flow: &LiveFlow) -> Vec<Line<'static>> {
         lines.push(fact("vlan", vlan.to_string()));
     }
     if record.is_partial {
-        lines.push(fact("", "joined in the middle: earlier packets are not counted here"));
+        lines.push(fact(
+            "",
+            "joined in the middle: earlier packets are not counted here",
+        ));
     }
     lines
 }
 
 fn tcp_lines(tcp: &inspect::record::TcpHealth) -> Vec<Line<'static>> {
-    let span = |us: Option<u32>| us.map_or_else(|| "not seen".to_owned(), |us| duration_ns(u64::from(us) * 1000));
+    let span =
+        |us: Option<u32>| us.map_or_else(|| "not seen".to_owned(), |us| duration_ns(u64::from(us) * 1000));
     vec![
         fact(
             "handshake",
-            format!("{} to the server, {} to the client", span(tcp.rtt_server_us), span(tcp.rtt_client_us)),
+            format!(
+                "{} to the server, {} to the client",
+                span(tcp.rtt_server_us),
+                span(tcp.rtt_client_us)
+            ),
         ),
         fact(
             "flags",

@@ -48,11 +48,12 @@ pub(crate) fn run(client: Client, interface: Option<String>, filter: Option<Stri
     let first = runtime.block_on(look(&client, &question_of(&model)))?;
     model.update(Event::Data(Box::new(first)));
     let (sender, events) = sync_channel(QUEUE_MAX);
-    let asking = runtime.spawn(ask(client, Arc::clone(&question), sender));
+    // Ends with the process, or at the first answer that nobody takes.
+    let asked = Arc::clone(&question);
+    std::thread::spawn(move || runtime.block_on(ask(client, asked, sender)));
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut model, &events, &question);
     ratatui::restore();
-    asking.abort();
     shown
 }
 
@@ -78,7 +79,10 @@ fn show(
 }
 
 fn question_of(model: &Model) -> Question {
-    Question { filter: model.api_filter(), sort: model.sort.for_api() }
+    Question {
+        filter: model.api_filter(),
+        sort: model.sort.for_api(),
+    }
 }
 
 async fn ask(client: Client, question: Arc<Mutex<Question>>, sender: SyncSender<Event>) {
@@ -115,7 +119,12 @@ async fn look(client: &Client, question: &Question) -> Result<Snapshot, ClientEr
     let status: Status = client.get("/api/v1/status").await?;
     let flows: FlowsBody = client.get(&with_query("/api/v1/flows", &parameters)).await?;
     let aggregates: AggregatesBody = client.get("/api/v1/aggregates").await?;
-    Ok(Snapshot { status, flows: flows.flows, n_matching: flows.total, aggregates: aggregates.aggregates })
+    Ok(Snapshot {
+        status,
+        flows: flows.flows,
+        n_matching: flows.total,
+        aggregates: aggregates.aggregates,
+    })
 }
 
 #[cfg(test)]

@@ -42,7 +42,13 @@ pub(crate) enum Panel {
 }
 
 impl Panel {
-    pub(crate) const ALL: [Self; 5] = [Self::Flows, Self::Talkers, Self::Tcp, Self::Losses, Self::Services];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Flows,
+        Self::Talkers,
+        Self::Tcp,
+        Self::Losses,
+        Self::Services,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -68,8 +74,15 @@ pub(crate) enum Sort {
 }
 
 impl Sort {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Rate, Self::Bytes, Self::Packets, Self::Last, Self::Start, Self::Rtt, Self::Retransmits];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Rate,
+        Self::Bytes,
+        Self::Packets,
+        Self::Last,
+        Self::Start,
+        Self::Rtt,
+        Self::Retransmits,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -203,7 +216,11 @@ impl Model {
         self.lost = None;
         let mut rates = Rates::default();
         for interface in &snapshot.status.interfaces {
-            if self.interface.as_ref().is_none_or(|chosen| *chosen == interface.name) {
+            if self
+                .interface
+                .as_ref()
+                .is_none_or(|chosen| *chosen == interface.name)
+            {
                 rates.in_bps += interface.rx.bits_per_s;
                 rates.out_bps += interface.tx.bits_per_s;
                 rates.in_pps += interface.rx.packets_per_s;
@@ -225,7 +242,11 @@ impl Model {
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.flows.sort_by(|a, b| {
                 let largest_first = sort.compare(b, a).then_with(|| a.record.id.cmp(&b.record.id));
-                if is_reversed { largest_first.reverse() } else { largest_first }
+                if is_reversed {
+                    largest_first.reverse()
+                } else {
+                    largest_first
+                }
             });
         }
         self.selected = self.selected.min(self.n_rows().saturating_sub(1));
@@ -273,7 +294,11 @@ impl Model {
     /// The flow shown in full, if it still is among those sent.
     pub(crate) fn detailed(&self) -> Option<&LiveFlow> {
         let id = self.detail?;
-        self.snapshot.as_ref()?.flows.iter().find(|flow| flow.record.id == id)
+        self.snapshot
+            .as_ref()?
+            .flows
+            .iter()
+            .find(|flow| flow.record.id == id)
     }
 
     fn key(&mut self, key: KeyEvent) {
@@ -283,7 +308,9 @@ impl Model {
             self.input_key(key);
         } else if self.shows_help {
             self.shows_help = false;
-        } else if self.detail.is_some() && matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) {
+        } else if self.detail.is_some()
+            && matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q'))
+        {
             self.detail = None;
         } else {
             self.command_key(key.code);
@@ -296,7 +323,11 @@ impl Model {
             KeyCode::Char('?' | 'h') => self.shows_help = true,
             KeyCode::Char('/') => {
                 let text = self.filter.clone();
-                self.input = Some(Input { completions: offers(&text), text, error: None });
+                self.input = Some(Input {
+                    completions: offers(&text),
+                    text,
+                    error: None,
+                });
             }
             KeyCode::Char('s') => self.next_sort(),
             KeyCode::Char('S') => {
@@ -325,7 +356,10 @@ impl Model {
     }
 
     fn turn(&mut self, steps: usize) {
-        let at = Panel::ALL.iter().position(|panel| *panel == self.panel).unwrap_or(0);
+        let at = Panel::ALL
+            .iter()
+            .position(|panel| *panel == self.panel)
+            .unwrap_or(0);
         self.show(Panel::ALL[(at + steps) % Panel::ALL.len()]);
     }
 
@@ -341,7 +375,10 @@ impl Model {
 
     fn open(&mut self) {
         if self.panel == Panel::Flows
-            && let Some(flow) = self.snapshot.as_ref().and_then(|snapshot| snapshot.flows.get(self.selected))
+            && let Some(flow) = self
+                .snapshot
+                .as_ref()
+                .and_then(|snapshot| snapshot.flows.get(self.selected))
         {
             self.detail = Some(flow.record.id);
         }

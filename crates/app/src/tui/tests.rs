@@ -46,11 +46,22 @@ fn snapshot() -> Snapshot {
                 tx: traffic(456_000.0),
                 ..Interface::default()
             }],
-            drops: vec![Drop { reason: "NO_SOCKET".into(), count: 3 }],
-            losses: [("flow_table_full".to_owned(), 0), ("over_row_budget".to_owned(), 7)].into(),
+            drops: vec![Drop {
+                reason: "NO_SOCKET".into(),
+                count: 3,
+            }],
+            losses: [
+                ("flow_table_full".to_owned(), 0),
+                ("over_row_budget".to_owned(), 7),
+            ]
+            .into(),
             ..Status::default()
         },
-        flows: vec![flow(1, "192.0.2.1", 443, 0.0), flow(2, "192.0.2.2", 80, 5e6), flow(3, "192.0.2.1", 22, 1e3)],
+        flows: vec![
+            flow(1, "192.0.2.1", 443, 0.0),
+            flow(2, "192.0.2.2", 80, 5e6),
+            flow(3, "192.0.2.1", 22, 1e3),
+        ],
         n_matching: 3,
         aggregates: vec![
             serde_json::from_value(serde_json::json!({
@@ -76,10 +87,14 @@ fn press(model: &mut Model, keys: &[KeyCode]) {
 
 fn drawn(model: &Model, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a buffer");
-    terminal.draw(|frame| view::draw(frame, model)).expect("a buffer takes all");
+    terminal
+        .draw(|frame| view::draw(frame, model))
+        .expect("a buffer takes all");
     let buffer = terminal.backend().buffer().clone();
     let lines = buffer.content().chunks(usize::from(width).max(1));
-    lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+    lines
+        .map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+        .collect()
 }
 
 #[test]
@@ -95,18 +110,66 @@ fn panels_show_what_they_promise() {
     }
     use KeyCode::{BackTab, Char, Enter, Tab};
     let wide = (100, 30);
-    check(wide, &[], &["weir", "box", "eth0 (tcx)", "up 1m15s", "in 12.3 Mbit/s", "out 456 kbit/s"]);
-    check(wide, &[], &["192.0.2.2:40002", "10.0.0.2:80", "established", "nginx 700", "5.0 Mbit/s", "3 of 3 flows"]);
-    check((80, 24), &[], &["192.0.2.2:40002", "established", "5.0 Mbit/s", "in 12.3 Mbit/s"]);
+    check(
+        wide,
+        &[],
+        &[
+            "weir",
+            "box",
+            "eth0 (tcx)",
+            "up 1m15s",
+            "in 12.3 Mbit/s",
+            "out 456 kbit/s",
+        ],
+    );
+    check(
+        wide,
+        &[],
+        &[
+            "192.0.2.2:40002",
+            "10.0.0.2:80",
+            "established",
+            "nginx 700",
+            "5.0 Mbit/s",
+            "2.4 ms",
+            "3 of 3 flows",
+        ],
+    );
+    check(
+        (80, 24),
+        &[],
+        &["192.0.2.2:40002", "established", "5.0 Mbit/s", "in 12.3 Mbit/s"],
+    );
     check((40, 10), &[], &["weir", "tcp"]);
     check(wide, &[Tab], &["host", "192.0.2.1", "10.0.0.2"]);
-    check(wide, &[Char('3')], &["flows by state", "handshake round trip", "segments sent again"]);
-    check(wide, &[Char('4')], &["over row budget", "7", "NO_SOCKET", "packets in no counter"]);
+    check(
+        wide,
+        &[Char('3')],
+        &["flows by state", "handshake round trip", "segments sent again"],
+    );
+    check(
+        wide,
+        &[Char('4')],
+        &["over row budget", "7", "NO_SOCKET", "packets in no counter"],
+    );
     check(wide, &[BackTab], &["1,234,567", "10.0.0.2:80", "later in flows"]);
-    check(wide, &[Enter], &["192.0.2.2:40002 → 10.0.0.2:80", "TTL 63 to 64", "nginx (pid 700, uid 33)", "≤1518: 20"]);
+    check(
+        wide,
+        &[Enter],
+        &[
+            "192.0.2.2:40002 → 10.0.0.2:80",
+            "TTL 63 to 64",
+            "nginx (pid 700, uid 33)",
+            "≤1518: 20",
+        ],
+    );
     check(wide, &[Char('?')], &["completion"]);
     check(wide, &[Char(' ')], &["PAUSED"]);
-    check(wide, &[Char('/'), Char('d'), Char('p')], &["filter: enter accepts", "dport"]);
+    check(
+        wide,
+        &[Char('/'), Char('d'), Char('p')],
+        &["filter: enter accepts", "dport"],
+    );
 }
 
 #[test]
@@ -140,13 +203,19 @@ fn filters_are_checked_before_they_are_asked() {
         press(&mut model, &keys);
         press(&mut model, &[KeyCode::Enter]);
         assert_eq!(model.filter, in_force);
-        assert_eq!(model.input.as_ref().is_some_and(|input| input.error.is_some()), has_error);
+        assert_eq!(
+            model.input.as_ref().is_some_and(|input| input.error.is_some()),
+            has_error
+        );
     }
     check("dport == 443", "dport == 443", false);
     check("dport == x", "", true);
     check("", "", false);
     let mut model = Model::new(Some("eth0".into()), "tcp or udp".into());
-    assert_eq!(model.api_filter().as_deref(), Some("iface == \"eth0\" and (tcp or udp)"));
+    assert_eq!(
+        model.api_filter().as_deref(),
+        Some("iface == \"eth0\" and (tcp or udp)")
+    );
     model.filter.clear();
     assert_eq!(model.api_filter().as_deref(), Some("iface == \"eth0\""));
 }

@@ -20,7 +20,13 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// Draws everything. Works at any size; what does not fit is left out.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let area = frame.area();
-    let chart_height = if area.height >= 24 { 6 } else if area.height >= 16 { 4 } else { 0 };
+    let chart_height = if area.height >= 24 {
+        6
+    } else if area.height >= 16 {
+        4
+    } else {
+        0
+    };
     let [title, charts, tabs, body, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(chart_height),
@@ -64,8 +70,14 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             })
             .collect();
         spans.push(Span::raw(observed.join(", ")).cyan());
-        spans.push(Span::styled(format!("  {}  {}", status.mode, status.instance), DIM));
-        spans.push(Span::styled(format!("  up {}", duration_ns((status.uptime_s * 1e9) as u64)), DIM));
+        spans.push(Span::styled(
+            format!("  {}  {}", status.mode, status.instance),
+            DIM,
+        ));
+        spans.push(Span::styled(
+            format!("  up {}", duration_ns((status.uptime_s * 1e9) as u64)),
+            DIM,
+        ));
     }
     if let Some(why) = &model.lost {
         spans.push(Span::raw(format!("  reconnecting: {why}")).red().bold());
@@ -82,7 +94,13 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
     let last = model.history.back().copied().unwrap_or_default();
     let peak = |value: fn(&Rates) -> f64| model.history.iter().map(value).fold(0.0, f64::max);
+    let has_room = left.width >= 44;
     let chart = |name: &str, now_bps: f64, now_pps: f64, peak_bps: f64| {
+        let peak = if has_room {
+            format!(" peak {} ", bits(peak_bps))
+        } else {
+            String::new()
+        };
         Block::bordered()
             .border_type(BorderType::Rounded)
             .border_style(DIM)
@@ -91,17 +109,23 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, model: &Model) {
                 Span::styled(format!("{} ", bits(now_bps)), BOLD),
                 Span::raw(format!("{} ", packets(now_pps))),
             ]))
-            .title(Line::from(Span::styled(format!(" peak {} ", bits(peak_bps)), DIM)).right_aligned())
+            .title(Line::from(Span::styled(peak, DIM)).right_aligned())
     };
-    let draw = |frame: &mut Frame<'_>, area: Rect, block: Block<'_>, value: fn(&Rates) -> f64, colour: Color| {
-        let width = usize::from(block.inner(area).width);
-        let skipped = model.history.len().saturating_sub(width);
-        let shown: Vec<u64> = model.history.iter().skip(skipped).map(|rates| value(rates) as u64).collect();
-        // The newest sample stands at the right edge from the beginning.
-        let mut data = vec![0; width.saturating_sub(shown.len())];
-        data.extend(shown);
-        frame.render_widget(Sparkline::default().block(block).data(data).style(colour), area);
-    };
+    let draw =
+        |frame: &mut Frame<'_>, area: Rect, block: Block<'_>, value: fn(&Rates) -> f64, colour: Color| {
+            let width = usize::from(block.inner(area).width);
+            let skipped = model.history.len().saturating_sub(width);
+            let shown: Vec<u64> = model
+                .history
+                .iter()
+                .skip(skipped)
+                .map(|rates| value(rates) as u64)
+                .collect();
+            // The newest sample stands at the right edge from the beginning.
+            let mut data = vec![0; width.saturating_sub(shown.len())];
+            data.extend(shown);
+            frame.render_widget(Sparkline::default().block(block).data(data).style(colour), area);
+        };
     let into = chart("in", last.in_bps, last.in_pps, peak(|rates| rates.in_bps));
     let out = chart("out", last.out_bps, last.out_pps, peak(|rates| rates.out_bps));
     draw(frame, left, into, |rates| rates.in_bps, Color::Green);
@@ -133,8 +157,15 @@ fn draw_waiting(frame: &mut Frame<'_>, area: Rect, model: &Model) {
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let mut spans = Vec::new();
-    for (key, what) in [("?", "help"), ("/", "filter"), ("s", "sort"), ("space", "pause"), ("enter", "detail"), ("tab", "next"), ("q", "quit")]
-    {
+    for (key, what) in [
+        ("?", "help"),
+        ("/", "filter"),
+        ("s", "sort"),
+        ("space", "pause"),
+        ("enter", "detail"),
+        ("tab", "next"),
+        ("q", "quit"),
+    ] {
         spans.push(Span::styled(format!(" {key}"), BOLD));
         spans.push(Span::styled(format!(" {what} "), DIM));
     }
@@ -155,12 +186,12 @@ fn draw_panel(frame: &mut Frame<'_>, area: Rect, model: &Model, snapshot: &Snaps
 }
 
 /// A table whose selected row is marked and kept in sight.
-fn draw_table<'a, const N: usize>(
+fn draw_table<'a>(
     frame: &mut Frame<'_>,
     area: Rect,
     selected: usize,
-    head: [&'a str; N],
-    widths: [Constraint; N],
+    head: impl IntoIterator<Item = Cell<'a>>,
+    widths: impl IntoIterator<Item = Constraint>,
     rows: impl Iterator<Item = Row<'a>>,
 ) {
     let table = Table::new(rows, widths)
@@ -175,59 +206,116 @@ fn right(text: impl Into<String>) -> Cell<'static> {
     Cell::from(Line::from(text.into()).right_aligned())
 }
 
+/// A column of the flow table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Proto,
+    Client,
+    Server,
+    State,
+    Process,
+    Rate,
+    Bytes,
+    Rtt,
+    Again,
+}
+
+impl Column {
+    /// What fits a screen of this width.
+    fn fitting(width: u16) -> &'static [Self] {
+        use Column::{Again, Bytes, Client, Process, Proto, Rate, Rtt, Server, State};
+        match width {
+            120.. => &[Proto, Client, Server, State, Process, Rate, Bytes, Rtt, Again],
+            96.. => &[Proto, Client, Server, State, Process, Rate, Bytes, Rtt],
+            _ => &[Proto, Client, Server, State, Rate, Bytes],
+        }
+    }
+
+    /// Width, but of the two ends, which share what is left.
+    fn width(self, screen: u16) -> u16 {
+        match self {
+            Self::Client | Self::Server => 0,
+            Self::Proto | Self::Again => 5,
+            Self::State => 11,
+            Self::Process => {
+                if screen >= 120 {
+                    18
+                } else {
+                    10
+                }
+            }
+            Self::Rate => 11,
+            Self::Bytes => 9,
+            Self::Rtt => 8,
+        }
+    }
+
+    fn head(self) -> Cell<'static> {
+        match self {
+            Self::Proto => "proto".into(),
+            Self::Client => "client".into(),
+            Self::Server => "server".into(),
+            Self::State => "state".into(),
+            Self::Process => "process".into(),
+            Self::Rate => right("rate"),
+            Self::Bytes => right("bytes"),
+            Self::Rtt => right("rtt"),
+            Self::Again => right("again"),
+        }
+    }
+
+    fn cell(self, flow: &LiveFlow, width: usize) -> Cell<'static> {
+        let record = &flow.record;
+        let port = |port: u16| (port != 0).then_some(port);
+        match self {
+            Self::Proto => Cell::from(protocol(record)).style(Color::Cyan),
+            Self::Client => shorten(&endpoint(record.src, port(record.src_port)), width).into(),
+            Self::Server => shorten(&endpoint(record.dst, port(record.dst_port)), width).into(),
+            Self::State => {
+                let state = state_name(record);
+                Cell::from(state).style(state_colour(state))
+            }
+            Self::Process => process(record, width).into(),
+            Self::Rate if flow.rate_bps == 0.0 => Cell::default(),
+            Self::Rate => right(bits(flow.rate_bps)),
+            Self::Bytes => right(bytes(record.bytes())),
+            Self::Rtt => match record.tcp.and_then(|tcp| tcp.rtt_us()) {
+                Some(us) => right(duration_ns(u64::from(us) * 1000)),
+                None => Cell::default(),
+            },
+            Self::Again => match record.tcp.map_or(0, |tcp| tcp.retransmits()) {
+                0 => Cell::default(),
+                again => right(again.to_string()).style(Color::Yellow),
+            },
+        }
+    }
+}
+
 fn draw_flows(frame: &mut Frame<'_>, area: Rect, model: &Model, snapshot: &Snapshot) {
     let (body, note) = with_note(area, snapshot);
-    let is_wide = area.width >= 96;
-    // What the fixed columns leave is shared by the two ends.
-    let fixed: u16 = if is_wide { 5 + 11 + 15 + 10 + 9 + 8 + 5 + 8 } else { 5 + 11 + 10 + 9 + 6 };
-    let end_width = usize::from(area.width.saturating_sub(fixed) / 2);
-    let cells = |flow: &LiveFlow| flow_cells(flow, end_width);
-    if is_wide {
-        let rows = snapshot.flows.iter().map(|flow| {
-            let c = cells(flow);
-            Row::new([c.proto, c.src, c.dst, c.state, c.process, c.rate, c.bytes, c.rtt, c.again]).style(c.style)
-        });
-        let end = Constraint::Length(end_width as u16);
-        draw_table(
-            frame,
-            body,
-            model.selected,
-            ["proto", "client", "server", "state", "process", "      rate", "    bytes", "     rtt", "again"],
-            [
-                Constraint::Length(5),
-                end,
-                end,
-                Constraint::Length(11),
-                Constraint::Length(15),
-                Constraint::Length(10),
-                Constraint::Length(9),
-                Constraint::Length(8),
-                Constraint::Length(5),
-            ],
-            rows,
-        );
-    } else {
-        let rows = snapshot.flows.iter().map(|flow| {
-            let c = cells(flow);
-            Row::new([c.proto, c.src, c.dst, c.state, c.rate, c.bytes]).style(c.style)
-        });
-        let end = Constraint::Length(end_width as u16);
-        draw_table(
-            frame,
-            body,
-            model.selected,
-            ["proto", "client", "server", "state", "      rate", "    bytes"],
-            [
-                Constraint::Length(5),
-                end,
-                end,
-                Constraint::Length(11),
-                Constraint::Length(10),
-                Constraint::Length(9),
-            ],
-            rows,
-        );
-    }
+    let columns = Column::fitting(area.width);
+    let taken: u16 = columns.iter().map(|column| column.width(area.width)).sum();
+    let gaps = columns.len() as u16 - 1;
+    let end_width = area.width.saturating_sub(taken + gaps) / 2;
+    let width = |column: &Column| match column.width(area.width) {
+        0 => end_width,
+        width => width,
+    };
+    let rows = snapshot.flows.iter().map(|flow| {
+        let cells = columns
+            .iter()
+            .map(|column| column.cell(flow, width(column).into()));
+        Row::new(cells).style(if flow.rate_bps == 0.0 { DIM } else { Style::new() })
+    });
+    let widths = columns.iter().map(|column| Constraint::Length(width(column)));
+    draw_table(
+        frame,
+        body,
+        model.selected,
+        columns.iter().map(|column| column.head()),
+        widths,
+        rows,
+    );
     if let Some((area, words)) = note {
         frame.render_widget(Line::from(words), area);
     }
@@ -240,7 +328,11 @@ fn with_note(area: Rect, snapshot: &Snapshot) -> (Rect, Option<(Rect, Vec<Span<'
     }
     let [body, note] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     let mut words = vec![Span::styled(
-        format!("{} of {} flows", grouped(snapshot.flows.len() as u64), grouped(snapshot.n_matching)),
+        format!(
+            "{} of {} flows",
+            grouped(snapshot.flows.len() as u64),
+            grouped(snapshot.n_matching)
+        ),
         DIM,
     )];
     if let Some(missing) = &snapshot.status.incomplete {
@@ -249,48 +341,14 @@ fn with_note(area: Rect, snapshot: &Snapshot) -> (Rect, Option<(Rect, Vec<Span<'
     (body, Some((note, words)))
 }
 
-struct FlowCells {
-    proto: Cell<'static>,
-    src: Cell<'static>,
-    dst: Cell<'static>,
-    state: Cell<'static>,
-    process: Cell<'static>,
-    rate: Cell<'static>,
-    bytes: Cell<'static>,
-    rtt: Cell<'static>,
-    again: Cell<'static>,
-    style: Style,
-}
-
-fn flow_cells(flow: &LiveFlow, end_width: usize) -> FlowCells {
-    let record = &flow.record;
-    let port = |port: u16| (port != 0).then_some(port);
-    let state = state_name(record);
-    let again = record.tcp.map_or(0, |tcp| tcp.retransmits());
-    let is_idle = flow.rate_bps == 0.0;
-    FlowCells {
-        proto: Cell::from(protocol(record)).style(Color::Cyan),
-        src: Cell::from(shorten(&endpoint(record.src, port(record.src_port)), end_width)),
-        dst: Cell::from(shorten(&endpoint(record.dst, port(record.dst_port)), end_width)),
-        state: Cell::from(state).style(state_colour(state)),
-        process: Cell::from(process(record)),
-        rate: right(if is_idle { String::new() } else { bits(flow.rate_bps) }),
-        bytes: right(bytes(record.bytes())),
-        rtt: right(record.tcp.and_then(|tcp| tcp.rtt_us()).map_or_else(String::new, |us| {
-            duration_ns(u64::from(us) * 1000)
-        })),
-        again: right(if again == 0 { String::new() } else { again.to_string() })
-            .style(if again == 0 { Style::new() } else { Style::new().fg(Color::Yellow) }),
-        style: if is_idle { DIM } else { Style::new() },
-    }
-}
-
 pub(super) fn protocol(record: &FlowRecord) -> String {
     inspect::names::protocol_name(record.protocol).map_or_else(|| record.protocol.to_string(), str::to_owned)
 }
 
 pub(super) fn state_name(record: &FlowRecord) -> &'static str {
-    record.tcp.map_or_else(|| record.state.name(), |tcp| tcp.state.name())
+    record
+        .tcp
+        .map_or_else(|| record.state.name(), |tcp| tcp.state.name())
 }
 
 fn state_colour(state: &str) -> Style {
@@ -302,16 +360,29 @@ fn state_colour(state: &str) -> Style {
     }
 }
 
-fn process(record: &FlowRecord) -> String {
-    record.owner.as_ref().map_or_else(String::new, |owner| {
-        let name = if owner.comm.is_empty() { "pid" } else { &owner.comm };
-        format!("{name} {}", owner.pid)
-    })
+/// Name and, where it fits, number of the owning process.
+fn process(record: &FlowRecord, width: usize) -> String {
+    let Some(owner) = &record.owner else {
+        return String::new();
+    };
+    let whole = format!("{} {}", owner.comm, owner.pid);
+    if whole.len() <= width {
+        whole.trim_start().to_owned()
+    } else if owner.comm.is_empty() {
+        owner.pid.to_string()
+    } else {
+        shorten(&owner.comm, width)
+    }
 }
 
 fn draw_talkers(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let talkers = model.talkers();
-    let most = talkers.iter().map(|talker| talker.bytes).max().unwrap_or(1).max(1);
+    let most = talkers
+        .iter()
+        .map(|talker| talker.bytes)
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let bar_width = usize::from(area.width.saturating_sub(40 + 7 + 11 + 11 + 12 + 4));
     let rows = talkers.iter().map(|talker| {
         let filled = (talker.bytes as f64 / most as f64 * bar_width as f64).ceil() as usize;
@@ -328,7 +399,14 @@ fn draw_talkers(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         frame,
         area,
         model.selected,
-        ["host", "  flows", "    packets", "      bytes", "        rate", ""],
+        [
+            "host".into(),
+            right("flows"),
+            right("packets"),
+            right("bytes"),
+            right("rate"),
+            Cell::default(),
+        ],
         [
             Constraint::Length(40),
             Constraint::Length(7),
@@ -354,7 +432,10 @@ fn draw_services(frame: &mut Frame<'_>, area: Rect, model: &Model, snapshot: &Sn
         Row::new([
             Cell::from(direction),
             Cell::from(service.proto.clone()).style(Color::Cyan),
-            Cell::from(endpoint(service.addr, (service.port != 0).then_some(service.port))),
+            Cell::from(endpoint(
+                service.addr,
+                (service.port != 0).then_some(service.port),
+            )),
             Cell::from(service.iface.clone().unwrap_or_default()),
             right(grouped(service.packets)),
             right(bytes(service.bytes)),
@@ -365,7 +446,15 @@ fn draw_services(frame: &mut Frame<'_>, area: Rect, model: &Model, snapshot: &Sn
         frame,
         area,
         model.selected,
-        ["", "proto", "service", "iface", "    packets", "     bytes", "later in flows"],
+        [
+            Cell::default(),
+            "proto".into(),
+            "service".into(),
+            "iface".into(),
+            right("packets"),
+            right("bytes"),
+            right("later in flows"),
+        ],
         [
             Constraint::Length(4),
             Constraint::Length(6),
@@ -425,24 +514,43 @@ fn tcp_flows(snapshot: &Snapshot, width: u16) -> Vec<Line<'static>> {
     for (index, count) in classes.into_iter().enumerate() {
         let label = match RTT_CLASSES_US.get(index) {
             Some(bound) => format!("≤ {}", duration_ns(u64::from(*bound) * 1000)),
-            None => format!("> {}", duration_ns(u64::from(RTT_CLASSES_US[RTT_CLASSES_US.len() - 1]) * 1000)),
+            None => format!(
+                "> {}",
+                duration_ns(u64::from(RTT_CLASSES_US[RTT_CLASSES_US.len() - 1]) * 1000)
+            ),
         };
         let colour = if index < 4 { Color::Green } else { Color::Yellow };
         lines.push(Line::from(vec![
             format!("{label:>9} ").into(),
-            Span::styled("▇".repeat((count * bar_width).div_ceil(most) as usize), Style::new().fg(colour)),
+            Span::styled(
+                "▇".repeat((count * bar_width).div_ceil(most) as usize),
+                Style::new().fg(colour),
+            ),
             format!(" {}", grouped(count)).into(),
         ]));
     }
     lines.push(Line::default());
     lines.push(Line::styled("troubles in these flows", BOLD));
     for (name, count) in [
-        ("segments sent again", of_tcp().map(|tcp| tcp.retransmits()).sum::<u64>()),
-        ("segments out of order", of_tcp().map(|tcp| tcp.out_of_order()).sum()),
-        ("windows closed to zero", of_tcp().map(|tcp| tcp.zero_windows()).sum()),
+        (
+            "segments sent again",
+            of_tcp().map(|tcp| tcp.retransmits()).sum::<u64>(),
+        ),
+        (
+            "segments out of order",
+            of_tcp().map(|tcp| tcp.out_of_order()).sum(),
+        ),
+        (
+            "windows closed to zero",
+            of_tcp().map(|tcp| tcp.zero_windows()).sum(),
+        ),
         ("resets", of_tcp().map(|tcp| tcp.resets()).sum()),
     ] {
-        let style = if count == 0 { DIM } else { Style::new().fg(Color::Yellow) };
+        let style = if count == 0 {
+            DIM
+        } else {
+            Style::new().fg(Color::Yellow)
+        };
         lines.push(Line::styled(format!("{name:<24}{:>8}", grouped(count)), style));
     }
     lines
@@ -462,7 +570,11 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
     frame.render_widget(Paragraph::new(lines), left);
     let mut lines = vec![Line::styled("dropped by the kernel, by its reason", BOLD)];
     for drop in &status.drops {
-        lines.push(Line::from(format!("{:<28}{:>10}", drop.reason, grouped(drop.count))));
+        lines.push(Line::from(format!(
+            "{:<28}{:>10}",
+            drop.reason,
+            grouped(drop.count)
+        )));
     }
     if status.drops.is_empty() {
         lines.push(Line::styled("nothing", DIM));
@@ -471,7 +583,11 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
     for interface in &status.interfaces {
         for (reason, count) in &interface.rx.rejects {
             lines.push(Line::styled(
-                format!("{:<28}{:>10}", format!("{} {reason}", interface.name), grouped(*count)),
+                format!(
+                    "{:<28}{:>10}",
+                    format!("{} {reason}", interface.name),
+                    grouped(*count)
+                ),
                 DIM,
             ));
         }
@@ -483,14 +599,23 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
 }
 
 fn counts(losses: &Counts) -> Vec<Line<'static>> {
-    losses.iter().map(|(name, count)| check(&name.replace('_', " "), *count)).collect()
+    losses
+        .iter()
+        .map(|(name, count)| check(&name.replace('_', " "), *count))
+        .collect()
 }
 
 fn check(name: &str, count: u64) -> Line<'static> {
     if count == 0 {
-        Line::from(vec!["✓ ".green(), Span::styled(format!("{name:<28}{:>10}", "0"), DIM)])
+        Line::from(vec![
+            "✓ ".green(),
+            Span::styled(format!("{name:<28}{:>10}", "0"), DIM),
+        ])
     } else {
-        Line::from(vec!["! ".yellow().bold(), Span::raw(format!("{name:<28}{:>10}", grouped(count))).yellow()])
+        Line::from(vec![
+            "! ".yellow().bold(),
+            Span::raw(format!("{name:<28}{:>10}", grouped(count))).yellow(),
+        ])
     }
 }
 
@@ -534,7 +659,10 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect) {
     let popup = centred(area, 82, HELP.lines().count() as u16 + 2);
     let block = Block::bordered().border_type(BorderType::Rounded).title(" keys ");
     frame.render_widget(Clear, popup);
-    frame.render_widget(Paragraph::new(HELP).block(block).wrap(Wrap { trim: false }), popup);
+    frame.render_widget(
+        Paragraph::new(HELP).block(block).wrap(Wrap { trim: false }),
+        popup,
+    );
 }
 
 fn centred(area: Rect, width: u16, height: u16) -> Rect {
@@ -563,7 +691,11 @@ pub(super) fn bits(per_s: f64) -> String {
 }
 
 fn packets(per_s: f64) -> String {
-    if per_s >= 10_000.0 { format!("{:.1} kpps", per_s / 1000.0) } else { format!("{per_s:.0} pps") }
+    if per_s >= 10_000.0 {
+        format!("{:.1} kpps", per_s / 1000.0)
+    } else {
+        format!("{per_s:.0} pps")
+    }
 }
 
 /// Cuts the middle out: the end of an address and its port tell more.

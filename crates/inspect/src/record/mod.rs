@@ -7,7 +7,7 @@ mod state;
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wire::flow::{Counts, Owner as OwnerRow, Side, row_flag, seen};
 use wire::rows::SocketRow;
 use wire::tcp::{NO_WINDOW_SCALE, flag};
@@ -166,7 +166,7 @@ pub struct Owner {
 }
 
 /// The kernel's TCP on a local socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// Smoothed round trip in µs, and the smallest there was; 0 if never measured.
     pub srtt_us: u32,
