@@ -164,7 +164,6 @@ impl Client {
         self.json(Method::GET, path).await
     }
 
-    #[expect(dead_code, reason = "used by `weir token create`, which lands next")]
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(Method::POST, path).await
     }

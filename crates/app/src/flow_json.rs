@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use inspect::record::{
-    FlowRecord, FlowState, Icmp, Owner, Socket, TcpHealth, TcpSide, TcpState, Traffic, Tunnel,
+    FlowRecord, FlowState, Icmp, Owner, Sighting, Socket, TcpHealth, TcpSide, TcpState, Traffic, Tunnel,
 };
 use inspect::table::EndReason;
 use jiff::Timestamp;
@@ -66,6 +66,8 @@ struct Raw {
     adopted_packets: u32,
     owner: Option<RawOwner>,
     socket: Option<Socket>,
+    #[serde(default)]
+    sightings: Vec<Sighting>,
     #[serde(default)]
     rate_pps: f64,
     #[serde(default)]
@@ -185,6 +187,7 @@ impl Raw {
                 cgroup: owner.cgroup,
                 container: owner.container,
             }),
+            sightings: self.sightings,
             socket: self.socket,
             now_ns: None,
             has_fragments: self.frag,

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 mod cli;
@@ -31,6 +31,13 @@ enum Action {
     Detach(run::DetachArgs),
     /// What flows now, on a terminal or as records
     Watch(cli::watch::WatchArgs),
+    /// Flows of a running weir
+    Flows(cli::flows::FlowsArgs),
+    /// What a running weir observes, and what it lost
+    Status(cli::flows::StatusArgs),
+    /// Tokens for the admin API
+    #[command(subcommand)]
+    Token(cli::flows::TokenArgs),
     /// What is in capture files, by flow
     Read(cli::read::ReadArgs),
     /// Every BPF program of the host: where it is attached, what it costs
@@ -49,13 +56,27 @@ enum Action {
     /// Speed of this machine's kernel programs and of reading, beside other programs
     #[command(subcommand)]
     Bench(bench::BenchArgs),
+    /// Every field of the filter language
+    Filter,
+    /// A completion script for your shell
+    Completions(cli::help::CompletionsArgs),
+    /// Manual pages
+    Man(cli::help::ManArgs),
 }
 
 fn main() -> ExitCode {
+    // Answers a shell that completes a command line, and ends; else does nothing.
+    clap_complete::CompleteEnv::with_factory(Arguments::command).complete();
     let result = match Arguments::parse().command {
         Action::Run(args) => run::run(&args),
         Action::Detach(args) => run::detach(&args),
         Action::Watch(args) => cli::watch::run(&args),
+        Action::Flows(args) => cli::flows::flows(&args),
+        Action::Status(args) => cli::flows::status(&args),
+        Action::Token(args) => cli::flows::token(&args),
+        Action::Filter => cli::help::filter_fields(),
+        Action::Completions(args) => cli::help::completions(&args),
+        Action::Man(args) => cli::help::man(&args, Arguments::command()),
         Action::Read(args) => cli::read::run(&args),
         Action::Programs(args) => cli::programs::run(&args),
         Action::Capture(args) => cli::capture::run(args),

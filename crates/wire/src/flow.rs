@@ -2,6 +2,7 @@
 //!
 //! The kernel programs and the offline flow table both call [`FlowRow::account`], so a capture and
 //! the live traffic it was taken from give the same numbers.
+// Long because one packet's way through a row is one piece: key, row, and everything that changes it.
 
 use crate::parse::note;
 use crate::rows::Pending;

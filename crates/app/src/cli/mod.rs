@@ -4,6 +4,8 @@
 pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod flows;
+pub(crate) mod help;
 pub(crate) mod programs;
 pub(crate) mod read;
 pub(crate) mod text;

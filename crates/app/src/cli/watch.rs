@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use policy::filter::Filter;
 
 use crate::cli::EXIT_USAGE;
+use crate::cli::help::complete_filter;
 use crate::client::{ApiArgs, Client, ClientError, with_query};
 use crate::tui;
 
@@ -29,7 +31,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
     /// Which flows, as `dport == 443 and not src in 10.0.0.0/8`
-    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "FILTER", trailing_var_arg = true, add = ArgValueCompleter::new(complete_filter))]
     filter: Vec<String>,
     #[command(flatten)]
     api: ApiArgs,

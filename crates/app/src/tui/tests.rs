@@ -93,7 +93,7 @@ fn drawn(model: &Model, width: u16, height: u16) -> String {
     let buffer = terminal.backend().buffer().clone();
     let lines = buffer.content().chunks(usize::from(width).max(1));
     lines
-        .map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+        .map(|line| line.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n")
         .collect()
 }
 
@@ -224,7 +224,7 @@ fn filters_are_checked_before_they_are_asked() {
 fn a_held_picture_stays_and_a_lost_weir_is_told() {
     let mut model = model();
     press(&mut model, &[KeyCode::Char(' ')]);
-    model.update(Event::Data(Box::new(Snapshot::default())));
+    model.update(Event::Data(Box::default()));
     assert_eq!(model.snapshot.as_ref().map(|shown| shown.flows.len()), Some(3));
     assert_eq!(model.history.len(), 2, "rates go on");
     model.update(Event::Lost("no weir is running here".into()));
@@ -239,7 +239,7 @@ fn selection_stays_within_the_rows() {
     let mut model = model();
     press(&mut model, &[KeyCode::End]);
     assert_eq!((model.panel, model.selected), (Panel::Flows, 2));
-    model.update(Event::Data(Box::new(Snapshot::default())));
+    model.update(Event::Data(Box::default()));
     assert_eq!(model.selected, 0);
 }
 

@@ -84,7 +84,7 @@ pub struct FlowRecord {
 }
 
 /// A flow as another interface saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     #[serde(rename = "iface")]
     pub interface: String,

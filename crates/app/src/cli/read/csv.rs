@@ -9,20 +9,20 @@ const HEADER: &str = "start_ns,end_ns,proto,src,sport,dst,dport,iface,vlan,tunne
                       packets_toclient,bytes_toserver,bytes_toclient,state,reason,tcp_state,tcp_flags,rtt_us,\
                       retransmits,out_of_order,zero_windows,resets,icmp_type,icmp_code,incomplete,community_id";
 
-pub(super) struct Csv {
+pub(in crate::cli) struct Csv {
     seed: u16,
     has_header: bool,
 }
 
 impl Csv {
-    pub(super) fn new(seed: u16) -> Self {
+    pub(in crate::cli) fn new(seed: u16) -> Self {
         Self {
             seed,
             has_header: false,
         }
     }
 
-    pub(super) fn write(&mut self, out: &mut impl Write, record: &FlowRecord) -> io::Result<()> {
+    pub(in crate::cli) fn write(&mut self, out: &mut impl Write, record: &FlowRecord) -> io::Result<()> {
         if !self.has_header {
             self.has_header = true;
             writeln!(out, "{HEADER}")?;

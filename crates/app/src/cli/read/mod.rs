@@ -4,10 +4,10 @@
 //! totals of `summary` are those of the flows that pass, but for what belongs to no flow.
 
 mod collect;
-mod csv;
+pub(in crate::cli) mod csv;
 mod interfaces;
 mod summary;
-mod table;
+pub(in crate::cli) mod table;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, Write};

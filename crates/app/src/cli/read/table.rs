@@ -26,6 +26,14 @@ const COLUMNS: [(&str, Align); 9] = [
     ("NOTES", Align::Left),
 ];
 
+/// The same table of records that are all there, as `weir flows` has them.
+pub(in crate::cli) fn render(painter: Painter, records: impl Iterator<Item = FlowRecord>) -> String {
+    let heading = |&(name, _): &(&str, Align)| Cell(name.to_owned(), Tone::Heading);
+    let mut rows = vec![COLUMNS.iter().map(heading).collect()];
+    rows.extend(records.map(|record| row(&record)));
+    columns(painter, &COLUMNS.map(|(_, align)| align), &rows)
+}
+
 impl<W: Write> Table<W> {
     pub(super) fn new(out: W) -> Self {
         let heading = |&(name, _): &(&str, Align)| Cell(name.to_owned(), Tone::Heading);
@@ -111,6 +119,9 @@ fn state(record: &FlowRecord) -> Cell {
 /// What is out of the ordinary, in few words.
 fn notes(record: &FlowRecord) -> String {
     let mut notes = Vec::new();
+    if let Some(owner) = &record.owner {
+        notes.push(format!("{} ({})", owner.comm, owner.pid));
+    }
     if let Some(tunnel) = record.tunnel {
         notes.push(match tunnel.id {
             0 => format!("in {}", tunnel.kind),
