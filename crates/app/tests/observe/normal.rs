@@ -21,18 +21,24 @@ pub(crate) fn flows_of<'a>(flows: &'a [Value], connection: &Value) -> Vec<&'a Va
         .collect()
 }
 
-/// Payload of a connection: as the server counted it, since Weir is beside it and a datagram may get
-/// lost on the way back; as the client did, where the server's record had no room.
-fn carried(connection: &Value, clients_word: &str) -> u64 {
+/// Payload of connections on one pair of addresses and ports: as the server counted it, since Weir
+/// is beside it and a datagram may get lost on the way back; as the clients did, where the server's
+/// record had no room.
+fn carried(twins: &[&&Value], clients_word: &str) -> u64 {
     let servers_word = if clients_word == "sent_bytes" {
         "server_received_bytes"
     } else {
         "server_sent_bytes"
     };
-    let count = connection[servers_word]
-        .as_u64()
-        .or(connection[clients_word].as_u64());
-    count.unwrap_or_else(|| panic!("no {clients_word} in {connection}"))
+    let counts = |word: &str| -> Vec<u64> { twins.iter().filter_map(|twin| twin[word].as_u64()).collect() };
+    let of_server = counts(servers_word);
+    // Over UDP the server cannot tell one from the next: it has one record of all.
+    let counts = if of_server.is_empty() {
+        counts(clients_word)
+    } else {
+        of_server
+    };
+    counts.iter().sum()
 }
 
 /// Whether no segment of a TCP flow was lost, so that its bytes can be computed.
@@ -80,7 +86,7 @@ pub(crate) fn check_connection(
         ),
     ] {
         let (packets, bytes) = (number(flow, packets), number(flow, bytes));
-        let payload: u64 = twins.iter().map(|twin| carried(twin, payload)).sum();
+        let payload = carried(&twins, payload);
         if is_tcp {
             // Ethernet, IP, TCP with time stamps; a SYN has 8 bytes of options more. Segments that
             // came in disorder are complained about in longer options.
