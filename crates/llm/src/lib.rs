@@ -5,12 +5,14 @@
 //! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
 //! * [`canonical`]: the one model of a request; [`chat`] and [`messages`] read it from OpenAI Chat
 //!   Completions and Anthropic Messages and write it to them.
+//! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
 //! No function here panics on any input. Every buffer has a limit that the caller names.
 
 pub mod canonical;
 pub mod chat;
+pub mod error;
 pub mod eventstream;
 pub mod format;
 pub mod messages;

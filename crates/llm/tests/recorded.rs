@@ -200,3 +200,22 @@ fn buckets_sum_to_the_total_of_the_provider() {
     assert!(n_checked >= 250, "only {n_checked} recorded totals");
     check_golden("usage.txt", &shown);
 }
+
+#[test]
+fn recorded_errors_say_why() {
+    let mut n_errors = 0;
+    for (name, interaction) in recorded() {
+        let response = &interaction["response"];
+        let status = response["status"]
+            .as_u64()
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(200);
+        if status < 400 || format_of(&interaction).is_none() {
+            continue;
+        }
+        n_errors += 1;
+        let error = llm::error::read_error(status, &response["body_json"]);
+        assert!(!error.message.contains("no message"), "{name}: {error:?}");
+    }
+    assert!(n_errors >= 12, "only {n_errors} recorded errors");
+}
