@@ -17,7 +17,7 @@ mod run;
 mod tui;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Inspect and control what flows into a host")]
+#[command(name = "weir", version, about = "Inspect and control what flows into a host")]
 struct Arguments {
     #[command(subcommand)]
     command: Action,

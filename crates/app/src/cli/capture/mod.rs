@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use super::EXIT_USAGE;
+use crate::cli::help::complete_filter;
 use crate::packet_socket::Directions;
 
 mod annotate;
@@ -34,7 +36,7 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "FILE")]
     write: PathBuf,
     /// Only packets for which this holds, as: proto == udp and port == 53
-    #[arg(value_name = "FILTER")]
+    #[arg(value_name = "FILTER", add = ArgValueCompleter::new(complete_filter))]
     filter: Vec<String>,
     /// Which way the packets go
     #[arg(short = 'Q', long, value_enum, default_value_t)]
