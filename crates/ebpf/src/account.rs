@@ -2,10 +2,10 @@
 
 use wire::event::kind;
 use wire::flow::row_flag;
-use wire::parse::{note, parse_inner_into};
+use wire::parse::{note, parse_any, parse_inner_into, parse_plain};
 use wire::rows::{AggregateKey, AggregateRow, INTERFACE_SLOTS, InterfaceCounters, Pending, Step, budget};
 use wire::tcp::flag;
-use wire::{Clock, Direction, FlowKey, FlowRow, Link, Packet, Reject, Size, Start, ip_proto, parse_into};
+use wire::{Clock, Direction, FlowKey, FlowRow, Link, Packet, Reject, Size, Start, ip_proto};
 
 use crate::clock::{KernelClock, admit};
 use crate::emit::emit;
@@ -67,15 +67,42 @@ pub fn observe<F: Frame>(frame: &F, link: Link) {
     };
     // SAFETY: a per-CPU row; packet programs do not interrupt one another on a CPU.
     let scratch = unsafe { &mut *scratch };
-    let mut outcome = walk(frame, link, ifindex, scratch);
-    if is_short(outcome, &scratch.packet) && frame.pull() {
-        outcome = walk(frame, link, ifindex, scratch);
+    let is_plain = F::PLAIN_FIRST && walk_plain(frame, link, ifindex, scratch);
+    if !is_plain {
+        let mut outcome = walk(frame, link, ifindex, scratch);
+        if is_short(outcome, &scratch.packet) && frame.pull() {
+            outcome = walk(frame, link, ifindex, scratch);
+        }
+        if outcome != WALKED {
+            count_reject(frame, outcome, counters);
+            return;
+        }
     }
-    if outcome == WALKED {
-        observe_packet(frame, link, scratch, counters);
-    } else {
-        count_reject(frame, outcome, counters);
+    observe_packet(frame, link, read_anew(scratch), counters);
+}
+
+/// The same row, of whose content the compiler knows nothing: it would keep what it just wrote in
+/// registers, and the verifier would follow every way through the parser on through what comes next.
+#[inline(always)]
+fn read_anew(scratch: &mut PacketScratch) -> &mut PacketScratch {
+    let mut pointer = core::ptr::from_mut(scratch);
+    // SAFETY: changes nothing; the pointer is to the row that was borrowed.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack));
+        &mut *pointer
     }
+}
+
+/// The parser's short way, within the caller; `false` if the frame is not one for it.
+#[inline(always)]
+pub fn walk_plain<F: Frame>(frame: &F, link: Link, ifindex: u32, scratch: &mut PacketScratch) -> bool {
+    let is_plain =
+        matches!(link, Link::Ethernet) && parse_plain(frame, frame.stripped_vlan(), &mut scratch.packet);
+    if is_plain {
+        let scratch = read_anew(scratch);
+        scratch.direction = scratch.key.fill(&scratch.packet, ifindex) as u32;
+    }
+    is_plain
 }
 
 /// What [`walk`] returns for a packet with addresses; anything else is a [`Reject`]'s number.
@@ -84,13 +111,17 @@ pub const WALKED: u32 = u32::MAX;
 /// The parser, as a function of its own: its frame on the 512-byte stack is gone when it returns.
 #[inline(never)]
 pub fn walk<F: Frame>(frame: &F, link: Link, ifindex: u32, scratch: &mut PacketScratch) -> u32 {
+    if !F::PLAIN_FIRST && walk_plain(frame, link, ifindex, scratch) {
+        return WALKED;
+    }
+    let scratch = read_anew(scratch);
     let start = Start {
         link,
         at: 0,
         vlan: frame.stripped_vlan(),
         frame_len: frame.len(),
     };
-    match parse_into(frame, start, &mut scratch.packet) {
+    match parse_any(frame, start, &mut scratch.packet) {
         Ok(()) => {
             scratch.direction = scratch.key.fill(&scratch.packet, ifindex) as u32;
             WALKED

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_skb_pull_data;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use wire::link::VLAN_PRESENT;
-use wire::load::OFFSET_MAX;
+use wire::load::{Head, OFFSET_MAX};
 use wire::{Load, Packet, Size};
 
 /// Bytes made directly readable when a packet's headers are not.
@@ -19,6 +19,11 @@ const HEADERS_MAX: u32 = 512;
 pub trait Frame: Load {
     /// Whether the packet leaves the host.
     const EGRESS: bool;
+
+    /// Whether the parser's short way is part of the caller rather than of `account::walk`. It saves
+    /// a call, but where the verifier has more ways to follow already (offloaded packets, stripped
+    /// tags, a second walk) its work would double.
+    const PLAIN_FIRST: bool = false;
 
     fn ifindex(&self) -> u32;
 
@@ -94,6 +99,20 @@ impl Linear {
         }
         // SAFETY: `from..from + N` lies within the packet, as the verifier checks again.
         Some(unsafe { read(from) })
+    }
+
+    #[inline(always)]
+    fn head<'a, const N: usize>(self) -> Option<Head<'a, N>> {
+        let to: usize;
+        // SAFETY: register arithmetic only, opaque as in `bytes`.
+        unsafe {
+            asm!("{0} = {1}", "{0} += {2}", out(reg) to, in(reg) self.data, const N, options(pure, nomem, nostack));
+        }
+        if to > self.end {
+            return None;
+        }
+        // SAFETY: just checked, and again by the verifier.
+        Some(unsafe { Head::at(self.data as *const u8) })
     }
 }
 
@@ -180,6 +199,15 @@ impl Load for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<Head<'_, N>> {
+        Linear {
+            data: self.context.data(),
+            end: self.context.data_end(),
+        }
+        .head()
+    }
+
+    #[inline(always)]
     fn forget(&self, number: usize) -> usize {
         number ^ self.fog
     }
@@ -187,6 +215,7 @@ impl Load for XdpFrame<'_> {
 
 impl Frame for XdpFrame<'_> {
     const EGRESS: bool = false;
+    const PLAIN_FIRST: bool = true;
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
@@ -244,6 +273,15 @@ impl<const EGRESS: bool> Load for SkbFrame<'_, EGRESS> {
             end: self.context.data_end(),
         }
         .bytes(at)
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<Head<'_, N>> {
+        Linear {
+            data: self.context.data(),
+            end: self.context.data_end(),
+        }
+        .head()
     }
 
     #[inline(always)]

@@ -99,8 +99,14 @@ impl FlowKey {
     /// As [`FlowKey::of`], in place.
     #[inline(always)]
     pub fn fill(&mut self, packet: &Packet, ifindex: u32) -> Direction {
-        let swap = packet.src.is_after(&packet.dst)
-            || (packet.src == packet.dst && packet.src_port > packet.dst_port);
+        // IPv4 addresses differ in their last word only.
+        let (is_after, is_same) = if packet.family == 4 {
+            let (src, dst) = (packet.src.0[3], packet.dst.0[3]);
+            (u32::from_be(src) > u32::from_be(dst), src == dst)
+        } else {
+            (packet.src.is_after(&packet.dst), packet.src == packet.dst)
+        };
+        let swap = is_after || is_same && packet.src_port > packet.dst_port;
         let (a, b) = if swap {
             ((packet.dst, packet.dst_port), (packet.src, packet.src_port))
         } else {

@@ -27,6 +27,17 @@ pub const fn is_question(kind: u8, family: u8) -> bool {
     }
 }
 
+/// Whether a message of this type is an echo request or reply.
+#[inline(always)]
+#[must_use]
+pub const fn is_echo(kind: u8, family: u8) -> bool {
+    if family == 4 {
+        kind == kind::ECHO || kind == kind::ECHO_REPLY
+    } else {
+        kind == kind::ECHO_V6 || kind == kind::ECHO_REPLY_V6
+    }
+}
+
 /// View over type, code, checksum and the four bytes whose meaning depends on the type.
 #[derive(Clone, Copy, Debug)]
 pub struct View([u8; HEADER_LEN]);
@@ -61,12 +72,7 @@ impl View {
     #[inline(always)]
     #[must_use]
     pub const fn is_echo(&self, family: u8) -> bool {
-        let kind = self.0[0];
-        if family == 4 {
-            kind == kind::ECHO || kind == kind::ECHO_REPLY
-        } else {
-            kind == kind::ECHO_V6 || kind == kind::ECHO_REPLY_V6
-        }
+        is_echo(self.0[0], family)
     }
 }
 

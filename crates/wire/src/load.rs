@@ -1,5 +1,7 @@
 //! Reading bytes that may not be there.
 
+use core::marker::PhantomData;
+
 /// Furthest offset at which a header is looked for. Headers end long before; a bound keeps the
 /// ranges small that the kernel's verifier follows, and offsets within 16 bits. Every [`Load`]
 /// holds it, so that kernel and host stop at the same place.
@@ -13,6 +15,9 @@ pub trait Load {
     /// The `N` bytes that begin `at` bytes into the frame, or `None` if any of them is missing or
     /// `at` is beyond [`OFFSET_MAX`].
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// The first `N` bytes, checked once for all that is read of them; `None` if any is missing.
+    fn head<const N: usize>(&self) -> Option<Head<'_, N>>;
 
     /// The same number. Called where loops and branches meet: the kernel's verifier follows every
     /// way through a parser separately as long as it knows something different about a number on
@@ -42,6 +47,105 @@ impl Load for [u8] {
             return None;
         }
         self.get(at..at + N)?.try_into().ok()
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<Head<'_, N>> {
+        self.first_chunk().map(Head::of)
+    }
+}
+
+/// The first `N` bytes of a frame. Numbers are read as they are in memory, from offsets that are
+/// checked when the program is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a, const N: usize> {
+    from: *const u8,
+    bytes: PhantomData<&'a [u8; N]>,
+}
+
+impl<'a, const N: usize> Head<'a, N> {
+    /// Of bytes in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(bytes: &'a [u8; N]) -> Self {
+        Self {
+            from: bytes.as_ptr(),
+            bytes: PhantomData,
+        }
+    }
+
+    /// Of bytes that a pointer leads to.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reads of `N` bytes as long as the head lives.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn at(from: *const u8) -> Self {
+        Self {
+            from,
+            bytes: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub fn u16<const AT: usize>(&self) -> u16 {
+        const { assert!(AT + 2 <= N) };
+        #[cfg(target_arch = "bpf")]
+        {
+            let word: u64;
+            // SAFETY: within the head. The compiler's own unaligned read would be one of each byte.
+            unsafe {
+                core::arch::asm!("{0} = *(u16 *)({1} + {2})", out(reg) word, in(reg) self.from, const AT, options(pure, readonly, nostack))
+            };
+            word as u16
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        // SAFETY: within the head.
+        unsafe {
+            self.from.add(AT).cast::<u16>().read_unaligned()
+        }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub fn u32<const AT: usize>(&self) -> u32 {
+        const { assert!(AT + 4 <= N) };
+        #[cfg(target_arch = "bpf")]
+        {
+            let word: u64;
+            // SAFETY: as in `u16`.
+            unsafe {
+                core::arch::asm!("{0} = *(u32 *)({1} + {2})", out(reg) word, in(reg) self.from, const AT, options(pure, readonly, nostack))
+            };
+            word as u32
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        // SAFETY: within the head.
+        unsafe {
+            self.from.add(AT).cast::<u32>().read_unaligned()
+        }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub fn u64<const AT: usize>(&self) -> u64 {
+        const { assert!(AT + 8 <= N) };
+        #[cfg(target_arch = "bpf")]
+        {
+            let word: u64;
+            // SAFETY: as in `u16`.
+            unsafe {
+                core::arch::asm!("{0} = *(u64 *)({1} + {2})", out(reg) word, in(reg) self.from, const AT, options(pure, readonly, nostack))
+            };
+            word
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        // SAFETY: within the head.
+        unsafe {
+            self.from.add(AT).cast::<u64>().read_unaligned()
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Packets: IP, extension headers, fragments, transport headers, tunnels.
 
+mod plain;
 mod tunnels;
 
 use std::format;
