@@ -1,6 +1,7 @@
 //! `weir watch` on a terminal: asks the admin API once a second and draws what it says.
 
 mod detail;
+mod graph;
 mod model;
 mod view;
 
@@ -50,7 +51,16 @@ pub(crate) fn run(client: Client, interface: Option<String>, filter: Option<Stri
     let (sender, events) = sync_channel(QUEUE_MAX);
     // Ends with the process, or at the first answer that nobody takes.
     let asked = Arc::clone(&question);
-    std::thread::spawn(move || runtime.block_on(ask(client, asked, sender)));
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = ask(client, asked, sender.clone()) => {}
+                () = told_to_end() => {}
+            }
+        });
+        // Whichever it was, the terminal is given back in order.
+        let _ = sender.send(Event::Over);
+    });
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut model, &events, &question);
     ratatui::restore();
@@ -82,6 +92,20 @@ fn question_of(model: &Model) -> Question {
     Question {
         filter: model.api_filter(),
         sort: model.sort.for_api(),
+    }
+}
+
+/// Ready when the process is asked to end; without signals, never.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hang_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use control::status::{Aggregate, Status};
-use policy::filter::{Completion, Filter, complete};
+use policy::filter::{Completion, Filter, Scope, complete};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::flow_json::LiveFlow;
@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Data(Box<Snapshot>),
     /// Weir does not answer; one sentence.
     Lost(String),
+    /// Somebody asks the view to end.
+    Over,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +211,7 @@ impl Model {
             Event::Key(_) => {}
             Event::Data(snapshot) => self.data(*snapshot),
             Event::Lost(why) => self.lost = Some(why),
+            Event::Over => self.is_over = true,
         }
     }
 
@@ -232,8 +235,26 @@ impl Model {
         }
         self.history.push_back(rates);
         if !self.is_paused {
+            let followed = self.followed();
             self.snapshot = Some(snapshot);
             self.order();
+            self.follow(followed);
+        }
+    }
+
+    /// The flow under a selection that has left the top: it stays selected as rows move.
+    fn followed(&self) -> Option<u64> {
+        if self.panel != Panel::Flows || self.selected == 0 {
+            return None;
+        }
+        let flow = self.snapshot.as_ref()?.flows.get(self.selected)?;
+        Some(flow.record.id)
+    }
+
+    fn follow(&mut self, id: Option<u64>) {
+        let flows = self.snapshot.iter().flat_map(|snapshot| &snapshot.flows);
+        if let Some(at) = id.and_then(|id| flows.into_iter().position(|flow| flow.record.id == id)) {
+            self.selected = at;
         }
     }
 
@@ -418,7 +439,8 @@ impl Model {
             self.input = None;
             return;
         }
-        match Filter::parse(&text) {
+        let parsed = Filter::parse(&text);
+        match parsed.and_then(|filter| filter.check_scope(Scope::Flow)) {
             Ok(_) => {
                 self.filter = text;
                 self.selected = 0;

@@ -274,3 +274,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_selected_flow_stays_selected_as_rows_move() {
+    let mut model = model();
+    model.update(Event::Key(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE)));
+    let id_at = |model: &Model| {
+        model
+            .snapshot
+            .as_ref()
+            .map(|shown| shown.flows[model.selected].record.id)
+    };
+    let chosen = id_at(&model);
+    let mut next = snapshot();
+    for flow in &mut next.flows {
+        flow.rate_bps = if Some(flow.record.id) == chosen { 1e9 } else { 0.0 };
+    }
+    model.update(Event::Data(Box::new(next)));
+    assert_eq!((model.selected, id_at(&model)), (0, chosen));
+}
+
+#[test]
+fn a_filter_of_packets_is_refused_where_it_is_typed() {
+    let mut model = model();
+    for key in "/len > 5".chars().map(KeyCode::Char).chain([KeyCode::Enter]) {
+        model.update(Event::Key(KeyEvent::new(key, KeyModifiers::NONE)));
+    }
+    let error = model.input.and_then(|input| input.error);
+    assert!(error.is_some_and(|error| error.contains("packets")));
+    assert!(model.filter.is_empty());
+}

@@ -7,9 +7,10 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, BorderType, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap};
+use ratatui::widgets::{Block, BorderType, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
 use super::detail;
+use super::graph;
 use super::model::{Input, Model, Panel, Rates, Snapshot};
 use crate::cli::text::{bytes, duration_ns, endpoint, grouped};
 use crate::flow_json::LiveFlow;
@@ -113,18 +114,10 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     };
     let draw =
         |frame: &mut Frame<'_>, area: Rect, block: Block<'_>, value: fn(&Rates) -> f64, colour: Color| {
-            let width = usize::from(block.inner(area).width);
-            let skipped = model.history.len().saturating_sub(width);
-            let shown: Vec<u64> = model
-                .history
-                .iter()
-                .skip(skipped)
-                .map(|rates| value(rates) as u64)
-                .collect();
-            // The newest sample stands at the right edge from the beginning.
-            let mut data = vec![0; width.saturating_sub(shown.len())];
-            data.extend(shown);
-            frame.render_widget(Sparkline::default().block(block).data(data).style(colour), area);
+            let inner = block.inner(area);
+            let samples: Vec<f64> = model.history.iter().map(value).collect();
+            let drawn = Paragraph::new(graph::lines(&samples, inner)).style(colour);
+            frame.render_widget(drawn.block(block), area);
         };
     let into = chart("in", last.in_bps, last.in_pps, peak(|rates| rates.in_bps));
     let out = chart("out", last.out_bps, last.out_pps, peak(|rates| rates.out_bps));
@@ -142,6 +135,9 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             (false, true) => Span::raw(label).yellow().bold(),
             (false, false) => Span::styled(label, DIM),
         });
+        if panel == Panel::Losses && !alarm && model.snapshot.is_some() {
+            spans.push("✓".green());
+        }
     }
     if model.panel == Panel::Flows {
         let order = if model.is_reversed { "reversed" } else { "" };
@@ -157,6 +153,9 @@ fn draw_waiting(frame: &mut Frame<'_>, area: Rect, model: &Model) {
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let mut spans = Vec::new();
+    if !model.filter.is_empty() {
+        spans.push(Span::raw(format!(" filter: {} ", model.filter)).yellow());
+    }
     for (key, what) in [
         ("?", "help"),
         ("/", "filter"),
@@ -168,9 +167,6 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     ] {
         spans.push(Span::styled(format!(" {key}"), BOLD));
         spans.push(Span::styled(format!(" {what} "), DIM));
-    }
-    if !model.filter.is_empty() {
-        spans.push(Span::raw(format!("  filter: {}", model.filter)).yellow());
     }
     frame.render_widget(Line::from(spans), area);
 }
@@ -235,7 +231,8 @@ impl Column {
     fn width(self, screen: u16) -> u16 {
         match self {
             Self::Client | Self::Server => 0,
-            Self::Proto | Self::Again => 5,
+            Self::Proto => 6,
+            Self::Again => 5,
             Self::State => 11,
             Self::Process => {
                 if screen >= 120 {
@@ -509,7 +506,7 @@ fn tcp_flows(snapshot: &Snapshot, width: u16) -> Vec<Line<'static>> {
         classes[RTT_CLASSES_US.iter().take_while(|bound| us > **bound).count()] += 1;
     }
     let most = classes.iter().copied().max().unwrap_or(1).max(1);
-    let bar_width = u64::from(width.saturating_sub(24).clamp(1, 40));
+    let bar_width = u64::from(width.saturating_sub(26).clamp(1, 40));
     let mut lines = vec![Line::styled("handshake round trip", BOLD)];
     for (index, count) in classes.into_iter().enumerate() {
         let label = match RTT_CLASSES_US.get(index) {
@@ -521,7 +518,7 @@ fn tcp_flows(snapshot: &Snapshot, width: u16) -> Vec<Line<'static>> {
         };
         let colour = if index < 4 { Color::Green } else { Color::Yellow };
         lines.push(Line::from(vec![
-            format!("{label:>9} ").into(),
+            format!("{label:>11} ").into(),
             Span::styled(
                 "▇".repeat((count * bar_width).div_ceil(most) as usize),
                 Style::new().fg(colour),
@@ -564,15 +561,14 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
     let [left, right_side] = Layout::horizontal([Constraint::Length(44), Constraint::Fill(1)]).areas(area);
     let status = &snapshot.status;
     let mut lines = vec![Line::styled("refused or lost on the way", BOLD)];
-    lines.extend(counts(&status.losses));
-    lines.push(Line::default());
     lines.push(check("packets in no counter", status.unaccounted_packets));
+    lines.extend(counts(&status.losses));
     frame.render_widget(Paragraph::new(lines), left);
     let mut lines = vec![Line::styled("dropped by the kernel, by its reason", BOLD)];
     for drop in &status.drops {
         lines.push(Line::from(format!(
-            "{:<28}{:>10}",
-            drop.reason,
+            "{:<24}{:>10}",
+            shorten(&drop.reason, 23),
             grouped(drop.count)
         )));
     }
@@ -584,8 +580,8 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
         for (reason, count) in &interface.rx.rejects {
             lines.push(Line::styled(
                 format!(
-                    "{:<28}{:>10}",
-                    format!("{} {reason}", interface.name),
+                    "{:<24}{:>10}",
+                    shorten(&format!("{} {reason}", interface.name), 23),
                     grouped(*count)
                 ),
                 DIM,
