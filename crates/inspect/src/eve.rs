@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use wire::tcp::flag;
 
 use crate::names::protocol_keyword;
-use crate::record::{FlowRecord, Sighting, Socket, TcpHealth};
+use crate::record::{FlowRecord, Owner, Sighting, Socket, TcpHealth};
 use crate::time::EveTime;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -117,7 +117,7 @@ struct Weir<'a> {
     #[serde(skip_serializing_if = "is_not")]
     partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<Owner<'a>>,
+    owner: Option<&'a Owner>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket: Option<Socket>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -144,17 +144,6 @@ struct WeirTcp {
     window_min_toserver: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window_min_toclient: Option<u32>,
-}
-
-#[derive(Debug, Serialize)]
-struct Owner<'a> {
-    pid: u32,
-    uid: u32,
-    comm: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<&'a str>,
 }
 
 impl<'a> FlowEvent<'a> {
@@ -250,13 +239,7 @@ impl<'a> Weir<'a> {
             }),
             fragments: record.has_fragments,
             partial: record.is_partial,
-            owner: record.owner.as_ref().map(|owner| Owner {
-                pid: owner.pid,
-                uid: owner.uid,
-                comm: &owner.comm,
-                cgroup: owner.cgroup.as_deref(),
-                container: owner.container.as_deref(),
-            }),
+            owner: record.owner.as_ref(),
             socket: record.socket,
             sightings: &record.sightings,
         }

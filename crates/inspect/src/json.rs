@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::names::protocol_name;
-use crate::record::{FlowRecord, Sighting, Socket, TcpHealth, Traffic, tcp_flag_letters};
+use crate::record::{FlowRecord, Owner, Sighting, Socket, TcpHealth, Traffic, tcp_flag_letters};
 use crate::time::Rfc3339;
 
 /// The serialisable twin of a [`FlowRecord`].
@@ -62,7 +62,7 @@ pub struct JsonFlow<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     adopted_packets: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<Owner<'a>>,
+    owner: Option<&'a Owner>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket: Option<Socket>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -103,17 +103,6 @@ struct Icmp {
     response_type: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_code: Option<u8>,
-}
-
-#[derive(Debug, Serialize)]
-struct Owner<'a> {
-    pid: u32,
-    uid: u32,
-    comm: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<&'a str>,
 }
 
 impl<'a> JsonFlow<'a> {
@@ -159,13 +148,7 @@ impl<'a> JsonFlow<'a> {
             frag: record.has_fragments,
             incomplete: record.is_partial,
             adopted_packets: record.adopted_packets,
-            owner: record.owner.as_ref().map(|owner| Owner {
-                pid: owner.pid,
-                uid: owner.uid,
-                comm: &owner.comm,
-                cgroup: owner.cgroup.as_deref(),
-                container: owner.container.as_deref(),
-            }),
+            owner: record.owner.as_ref(),
             socket: record.socket,
             sightings: &record.sightings,
             community_id: record.community_id(seed),

@@ -153,15 +153,18 @@ pub struct Icmp {
 }
 
 /// Owner of a local socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Owner {
     /// 0 if unknown.
     pub pid: u32,
     pub uid: u32,
     /// Name of the thread.
     pub comm: String,
+    #[serde(skip)]
     pub cgroup_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
 }
 
