@@ -42,7 +42,7 @@ pub enum TrialError {
 }
 
 /// Handshakes kept aside by [`Trial::load_weir`].
-const PENDING_CELLS: u32 = 65_536;
+const PENDING_CELLS: u32 = 16_384;
 
 /// Admissions without end, nothing sampled.
 pub const UNLIMITED: Settings = Settings {

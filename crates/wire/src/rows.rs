@@ -194,14 +194,23 @@ impl AggregateKey {
         } else {
             (packet.dst, packet.dst_port)
         };
-        Self {
+        let [low, high] = port.to_ne_bytes();
+        Self::of_words(
             addr,
             ifindex,
-            port,
-            protocol: packet.protocol,
-            family: packet.family,
-            from: from as u8,
-            padding: [0; 3],
+            u32::from_ne_bytes([low, high, packet.protocol, packet.family]),
+            u32::from_ne_bytes([from as u8, 0, 0, 0]),
+        )
+    }
+
+    /// From the words that the key is in memory: a processor cannot hand the map's hash a word that
+    /// was stored in parts before all of them have reached the cache.
+    #[inline(always)]
+    const fn of_words(addr: Addr, ifindex: u32, service: u32, from: u32) -> Self {
+        let [first, second, third, fourth] = addr.0;
+        // SAFETY: the key is seven words without padding, and its fields take any bits.
+        unsafe {
+            core::mem::transmute::<[u32; 7], Self>([first, second, third, fourth, ifindex, service, from])
         }
     }
 }
