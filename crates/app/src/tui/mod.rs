@@ -24,6 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a key before new data is drawn.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 
+/// Time the view has to end in order.
+const END_WAIT: Duration = Duration::from_secs(1);
+
 /// Flows asked for: more than fit a screen, so that talkers and sums mean something.
 const FLOWS_MAX: &str = "1000";
 
@@ -60,6 +63,10 @@ pub(crate) fn run(client: Client, interface: Option<String>, filter: Option<Stri
         });
         // Whichever it was, the terminal is given back in order.
         let _ = sender.send(Event::Over);
+        // Reading keys from a terminal that is gone never returns: then nobody else ends this.
+        std::thread::sleep(END_WAIT);
+        ratatui::restore();
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     });
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut model, &events, &question);
