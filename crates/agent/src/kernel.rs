@@ -66,6 +66,31 @@ impl Jiffies {
     }
 }
 
+/// The kernel's number for this process's network namespace; 0 where it has none (before 5.14).
+#[must_use]
+pub fn netns_cookie() -> u64 {
+    let Ok(socket) =
+        std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::]:0"))
+    else {
+        return 0;
+    };
+    const SO_NETNS_COOKIE: i32 = 71;
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    // SAFETY: the buffer is a u64 and its length is given.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { cookie } else { 0 }
+}
+
 /// CLOCK_MONOTONIC in nanoseconds: the time line of the kernel programs.
 pub fn monotonic_ns() -> io::Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;

@@ -244,6 +244,7 @@ fn create_maps(
         jiffy_ns: jiffies.ns,
         jiffies_offset_ns: jiffies.offset_ns,
         window_shift: WINDOW_SHIFT,
+        netns_cookie: kernel::netns_cookie(),
         loopback_ifindex: crate::interface::list()
             .ok()
             .and_then(|all| all.iter().find(|one| one.is_loopback()).map(|one| one.index))

@@ -68,6 +68,7 @@ impl Trial {
             window_shift: 5,
             // Test runs take place on the loopback device, whose egress would be left out.
             loopback_ifindex: 0,
+            netns_cookie: 0,
         };
         let mut loader = EbpfLoader::new();
         loader

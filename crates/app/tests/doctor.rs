@@ -1,5 +1,6 @@
 //! `weir doctor` as a whole: as root in a network namespace of its own, and as nobody.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -10,7 +11,14 @@ use serde_json::Value;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn weir(arguments: &[&str], prepare: fn() -> nix::Result<()>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    // The build folder may be one that other users cannot look into.
+    let folder = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a temporary folder");
+    let program = folder.path().join("weir");
+    std::fs::copy(env!("CARGO_BIN_EXE_weir"), &program).expect("weir is copied");
+    let mut command = Command::new(&program);
     command.arg("doctor").args(arguments);
     // SAFETY: only system calls between fork and exec.
     unsafe { command.pre_exec(move || prepare().map_err(Into::into)) };

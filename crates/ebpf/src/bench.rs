@@ -44,11 +44,9 @@ pub fn bench_parse(ctx: XdpContext) -> u32 {
     };
     // SAFETY: a per-CPU row.
     let scratch = unsafe { &mut *scratch };
-    let is_walked = walk_plain(&frame, Link::Ethernet, 0, scratch)
-        || walk(&frame, Link::Ethernet, 0, scratch) == WALKED;
-    if is_walked
-        && let Some(count) = COUNT.get_ptr_mut(0)
-    {
+    let is_walked =
+        walk_plain(&frame, Link::Ethernet, 0, scratch) || walk(&frame, Link::Ethernet, 0, scratch) == WALKED;
+    if is_walked && let Some(count) = COUNT.get_ptr_mut(0) {
         // SAFETY: a per-CPU row. The sum keeps the parser from being optimised away.
         unsafe { *count += scratch.packet.payload_at as u64 };
     }

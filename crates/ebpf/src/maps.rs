@@ -130,6 +130,7 @@ static LOAD_SETTINGS: LoadSettings = LoadSettings {
     jiffies_offset_ns: 0,
     window_shift: 5,
     loopback_ifindex: 1,
+    netns_cookie: 0,
 };
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
     BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock, bpf_sock_ops,
 };
-use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_sk_storage_get};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
 };
@@ -14,7 +14,7 @@ use wire::rows::{SocketKey, SocketRow};
 use wire::{Addr, Clock, FlowRow, ip_proto};
 
 use crate::clock::KernelClock;
-use crate::maps::{OWNERS, SOCKETS, lost};
+use crate::maps::{OWNERS, SOCKETS, load_settings, lost};
 
 const STORAGE_CREATE: u64 = aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE as u64;
 const AF_INET6: u32 = 10;
@@ -143,6 +143,10 @@ fn is_mapped(addr: &[u32; 4]) -> bool {
 unsafe fn established(ops: *mut bpf_sock_ops, active: u32) {
     // SAFETY: fields of the context, helpers that check their arguments.
     unsafe {
+        let observed = load_settings().netns_cookie;
+        if observed != 0 && bpf_get_netns_cookie(ops.cast()) != observed {
+            return;
+        }
         let wanted = BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
         let flags = (*ops).bpf_sock_ops_cb_flags | wanted;
         aya_ebpf::helpers::bpf_sock_ops_cb_flags_set(ops, flags as i32);

@@ -337,6 +337,9 @@ pub struct LoadSettings {
     pub window_shift: u32,
     /// Index of the loopback device, whose egress is not counted.
     pub loopback_ifindex: u32,
+    /// The kernel's number for the network namespace that is observed; sockets of others, which may
+    /// have the same addresses, are left alone. 0 takes all.
+    pub netns_cookie: u64,
 }
 
 /// Key of a local socket's row: its own end first. Addresses are unmapped.

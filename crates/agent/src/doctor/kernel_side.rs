@@ -88,6 +88,7 @@ fn make_maps() -> Result<Ebpf, String> {
         jiffies_offset_ns: jiffies.offset_ns,
         window_shift: 5,
         loopback_ifindex: 0,
+        netns_cookie: 0,
     };
     let fields = kernel::tracefs().map_or_else(no_fields, |path| kernel::tracepoint_fields(&path));
     let mut loader = EbpfLoader::new();
