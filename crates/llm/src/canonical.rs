@@ -30,6 +30,18 @@ pub struct Request {
     pub top_p: Option<Number>,
     /// Sample from this many likeliest tokens.
     pub top_k: Option<u64>,
+    /// Less of what has been said, by how often it was.
+    pub frequency_penalty: Option<Number>,
+    /// Less of what has been said at all.
+    pub presence_penalty: Option<Number>,
+    /// For answers that repeat, as far as the provider can.
+    pub seed: Option<i64>,
+    /// How many answers. More than one bears meaning.
+    pub n: Option<u64>,
+    /// Are log probabilities of the answer's tokens wanted?
+    pub logprobs: Option<bool>,
+    /// And of how many alternatives for each.
+    pub top_logprobs: Option<u64>,
     /// Texts at which the answer ends.
     pub stop: Vec<String>,
     /// The shape the answer must have.
@@ -211,7 +223,8 @@ pub struct Written {
     pub dropped: Vec<String>,
 }
 
-/// Why a request cannot be read or written. The client's fault: status 400.
+/// Why a document cannot be read or written. Of a request it is the client's fault (status 400), of an
+/// answer the provider's (status 502).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// A field is missing or of the wrong type.
@@ -297,6 +310,10 @@ impl Fields {
 
     pub(crate) fn whole(&mut self, key: &str) -> Result<Option<u64>, ConvertError> {
         self.typed(key, "a whole number, not negative", Value::as_u64)
+    }
+
+    pub(crate) fn integer(&mut self, key: &str) -> Result<Option<i64>, ConvertError> {
+        self.typed(key, "a whole number", Value::as_i64)
     }
 
     pub(crate) fn number(&mut self, key: &str) -> Result<Option<Number>, ConvertError> {

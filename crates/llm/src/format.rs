@@ -16,3 +16,27 @@ pub enum Format {
     /// Cohere Chat, version 2.
     Cohere,
 }
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Chat,
+        Self::Responses,
+        Self::Messages,
+        Self::GenerateContent,
+        Self::Converse,
+        Self::Cohere,
+    ];
+
+    /// Its name in configuration, logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::GenerateContent => "generate_content",
+            Self::Converse => "converse",
+            Self::Cohere => "cohere",
+        }
+    }
+}

@@ -3,19 +3,25 @@
 //! * [`sse`]: the one framer of text streams (server-sent events, and JSON by lines).
 //! * [`eventstream`]: the framer of AWS's binary event streams, which Bedrock speaks.
 //! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
-//! * [`canonical`]: the one model of a request; [`chat`] and [`messages`] read it from OpenAI Chat
-//!   Completions and Anthropic Messages and write it to them.
+//! * [`canonical`] and [`answer`]: the one model of a request and of its answer, whole or streamed;
+//!   [`convert`] reads and writes them in each [`format`], whose modules have its name.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
 //! No function here panics on any input. Every buffer has a limit that the caller names.
 
+pub mod answer;
 pub mod canonical;
 pub mod chat;
+pub mod cohere;
+pub mod converse;
+pub mod convert;
 pub mod error;
 pub mod eventstream;
 pub mod format;
+pub mod generate_content;
 pub mod messages;
+pub mod responses;
 pub mod splice;
 pub mod sse;
 pub mod usage;

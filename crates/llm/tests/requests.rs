@@ -4,26 +4,16 @@ mod common;
 
 use common::{check_golden, recorded};
 use llm::canonical::{ConvertError, PartKind, Request, Written};
+use llm::convert;
 use llm::format::Format;
-use llm::{chat, messages};
 use serde_json::{Value, json};
 
-const MAX_TOKENS: u64 = 4096;
-
 fn read(format: Format, body: &Value) -> Result<Request, ConvertError> {
-    if format == Format::Chat {
-        chat::read_request(body.clone())
-    } else {
-        messages::read_request(body.clone())
-    }
+    convert::read_request(format, body.clone(), &convert::PathFacts::default())
 }
 
 fn write(format: Format, request: &Request) -> Result<Written, ConvertError> {
-    if format == Format::Chat {
-        chat::write_request(request)
-    } else {
-        messages::write_request(request, MAX_TOKENS)
-    }
+    convert::write_request(format, request, &convert::WriteOptions::default())
 }
 
 fn requests() -> Vec<(String, Format, Value)> {
@@ -214,7 +204,7 @@ fn chat_to_messages() {
     check(
         Format::Chat,
         &body,
-        &Ok((expected, &["reasoning_effort (minimal became low)", "seed"])),
+        &Ok((expected, &["seed", "reasoning_effort (minimal became low)"])),
     );
 }
 

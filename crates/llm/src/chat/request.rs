@@ -4,6 +4,7 @@ use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
     ToolChoice, Written, merge, plain, put,
 };
+use crate::convert::WriteOptions;
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 
@@ -48,6 +49,12 @@ pub fn read_request(body: Value) -> Result<Request, ConvertError> {
         temperature: fields.number("temperature")?,
         top_p: fields.number("top_p")?,
         top_k: None,
+        frequency_penalty: fields.number("frequency_penalty")?,
+        presence_penalty: fields.number("presence_penalty")?,
+        seed: fields.integer("seed")?,
+        n: fields.whole("n")?,
+        logprobs: fields.flag("logprobs")?,
+        top_logprobs: fields.whole("top_logprobs")?,
         stop: read_stop(&mut fields)?,
         output: read_output(&mut fields)?,
         reasoning: Reasoning {
@@ -277,7 +284,7 @@ fn read_output(fields: &mut Fields) -> Result<Option<OutputShape>, ConvertError>
 ///
 /// # Errors
 /// [`ConvertError::Inexpressible`] where meaning would be lost.
-pub fn write_request(request: &Request) -> Result<Written, ConvertError> {
+pub fn write_request(request: &Request, options: &WriteOptions) -> Result<Written, ConvertError> {
     let mut writer = Writer {
         own: request.format == Format::Chat,
         dropped: Vec::new(),
@@ -307,12 +314,23 @@ pub fn write_request(request: &Request) -> Result<Written, ConvertError> {
     if !request.tools.is_empty() || writer.own {
         put(&mut body, "parallel_tool_calls", request.parallel_tool_calls);
     }
-    put(&mut body, "max_completion_tokens", request.max_output_tokens);
+    let max_tokens = if options.legacy_max_tokens {
+        "max_tokens"
+    } else {
+        "max_completion_tokens"
+    };
+    put(&mut body, max_tokens, request.max_output_tokens);
     put(&mut body, "temperature", request.temperature.clone());
     put(&mut body, "top_p", request.top_p.clone());
     if request.top_k.is_some() {
         writer.dropped.push("top_k".to_owned());
     }
+    put(&mut body, "frequency_penalty", request.frequency_penalty.clone());
+    put(&mut body, "presence_penalty", request.presence_penalty.clone());
+    put(&mut body, "seed", request.seed);
+    put(&mut body, "n", request.n);
+    put(&mut body, "logprobs", request.logprobs);
+    put(&mut body, "top_logprobs", request.top_logprobs);
     if !request.stop.is_empty() {
         body.insert("stop".to_owned(), request.stop.clone().into());
     }

@@ -98,6 +98,12 @@ pub fn read_request(body: Value) -> Result<Request, ConvertError> {
         temperature: fields.number("temperature")?,
         top_p: fields.number("top_p")?,
         top_k: fields.whole("top_k")?,
+        frequency_penalty: None,
+        presence_penalty: None,
+        seed: None,
+        n: None,
+        logprobs: None,
+        top_logprobs: None,
         stop: stop.ok_or_else(|| fields.invalid("stop_sequences", "an array of strings"))?,
         output,
         reasoning,
@@ -282,6 +288,7 @@ pub fn write_request(request: &Request, max_tokens_if_absent: u64) -> Result<Wri
     put(&mut body, "temperature", request.temperature.clone());
     put(&mut body, "top_p", request.top_p.clone());
     put(&mut body, "top_k", request.top_k);
+    writer.sampling(request)?;
     if !request.stop.is_empty() {
         body.insert("stop_sequences".to_owned(), request.stop.clone().into());
     }
@@ -323,6 +330,25 @@ struct Writer {
 }
 
 impl Writer {
+    /// Names what this format has no words for. Several answers and log probabilities are no hints.
+    fn sampling(&mut self, request: &Request) -> Result<(), ConvertError> {
+        if request.n.is_some_and(|n| n > 1) {
+            return Err(Self::refuse("n"));
+        }
+        if request.logprobs == Some(true) {
+            return Err(Self::refuse("logprobs"));
+        }
+        let hints = [
+            ("frequency_penalty", request.frequency_penalty.is_some()),
+            ("presence_penalty", request.presence_penalty.is_some()),
+            ("seed", request.seed.is_some()),
+            ("top_logprobs", request.top_logprobs.is_some()),
+        ];
+        let given = hints.into_iter().filter(|(_, given)| *given);
+        self.dropped.extend(given.map(|(name, _)| name.to_owned()));
+        Ok(())
+    }
+
     fn refuse(field: impl Into<String>) -> ConvertError {
         ConvertError::Inexpressible {
             field: field.into(),

@@ -1,0 +1,7 @@
+//! Cohere Chat, version 2.
+
+mod answer;
+mod request;
+
+pub use answer::{StreamReader, StreamWriter, read_answer, write_answer};
+pub use request::{read_request, write_request};
