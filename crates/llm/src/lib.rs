@@ -5,6 +5,7 @@
 //! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
 //! * [`canonical`] and [`answer`]: the one model of a request and of its answer, whole or streamed;
 //!   [`convert`] reads and writes them in each [`format`], whose modules have its name.
+//! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
@@ -21,6 +22,7 @@ pub mod eventstream;
 pub mod format;
 pub mod generate_content;
 pub mod messages;
+pub mod money;
 pub mod responses;
 pub mod splice;
 pub mod sse;
