@@ -95,6 +95,73 @@ pub fn write_error(format: Format, error: &ErrorAnswer, request_id: &str) -> Val
     }
 }
 
+/// Reads an error that came inside a stream, whose HTTP status was 200: its own words tell the status.
+pub fn read_stream_error(body: &Value) -> ErrorAnswer {
+    let error = body.get("error").unwrap_or(body);
+    let number = |key: &str| {
+        let value = error.get(key)?;
+        value
+            .as_u64()
+            .or_else(|| value.as_str()?.parse().ok())
+            .and_then(|status| u16::try_from(status).ok())
+            .filter(|status| (400..600).contains(status))
+    };
+    let word = |key: &str| error.get(key).and_then(Value::as_str).and_then(status_of_word);
+    let status = number("status_code")
+        .or_else(|| number("code"))
+        .or_else(|| ["type", "code", "status"].into_iter().find_map(word));
+    // A provider that gives up without a reason is at fault itself.
+    let mut answer = read_error(status.unwrap_or(502), body);
+    if answer.message.contains("and no message") {
+        "the provider ended its stream with an error and no message".clone_into(&mut answer.message);
+    }
+    answer
+}
+
+/// The status that a provider gives with a word of its errors.
+fn status_of_word(word: &str) -> Option<u16> {
+    Some(match word {
+        "invalid_request_error" | "invalid_prompt" | "INVALID_ARGUMENT" | "validationException" => 400,
+        "authentication_error" | "invalid_api_key" | "UNAUTHENTICATED" => 401,
+        "billing_error" => 402,
+        "permission_error" | "PERMISSION_DENIED" => 403,
+        "not_found_error" | "model_not_found" | "NOT_FOUND" => 404,
+        "request_too_large" | "context_length_exceeded" => 413,
+        "rate_limit_error"
+        | "rate_limit_exceeded"
+        | "insufficient_quota"
+        | "RESOURCE_EXHAUSTED"
+        | "throttlingException" => 429,
+        "api_error" | "server_error" | "INTERNAL" | "internalServerException" => 500,
+        "UNAVAILABLE" | "serviceUnavailableException" => 503,
+        "timeout_error" | "DEADLINE_EXCEEDED" | "modelTimeoutException" => 504,
+        "overloaded_error" => 529,
+        _ => return None,
+    })
+}
+
+/// Writes an error as an event of a stream in the format of the client, framing included. Converse
+/// frames its streams in binary, so its own writer does that; here it gets none.
+pub fn write_stream_error(format: Format, error: &ErrorAnswer, request_id: &str) -> Vec<u8> {
+    let mut body = write_error(format, error, request_id);
+    let name = match format {
+        Format::Chat | Format::GenerateContent => "",
+        Format::Messages => "event: error\n",
+        Format::Responses => {
+            body = json!({"type": "error", "code": error.code, "message": error.message,
+                "param": error.param, "sequence_number": 0});
+            "event: error\n"
+        }
+        Format::Cohere => {
+            body =
+                json!({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": error.message}});
+            "event: message-end\n"
+        }
+        Format::Converse => return Vec::new(),
+    };
+    format!("{name}data: {body}\n\n").into_bytes()
+}
+
 fn openai_type(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::TooLarge => "invalid_request_error",
@@ -197,6 +264,66 @@ mod tests {
         );
         let silent = "the provider answered with status 504 and no message";
         check_read(504, &Value::Null, ErrorKind::Timeout, silent, None);
+    }
+
+    #[test]
+    fn errors_in_streams_tell_their_status() {
+        for (body, status) in [
+            (json!({"error": {"code": 400, "message": "m"}}), 400),
+            (json!({"error": {"code": "429", "message": "m"}}), 429),
+            (
+                json!({"error": {"code": "tool_use_failed", "status_code": 422, "message": "m"}}),
+                422,
+            ),
+            (
+                json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}),
+                529,
+            ),
+            (
+                json!({"type": "error", "code": "server_error", "message": "m"}),
+                500,
+            ),
+            (json!({"error": {"code": 200, "message": "m"}}), 502),
+            (json!({"error": "m"}), 502),
+        ] {
+            let error = read_stream_error(&body);
+            assert_eq!((error.status, error.message.as_str()), (status, "m"), "{body}");
+        }
+        let silent = read_stream_error(&json!({"error": {}})).message;
+        assert_eq!(
+            silent,
+            "the provider ended its stream with an error and no message"
+        );
+    }
+
+    #[test]
+    fn errors_as_events() {
+        let error = ErrorAnswer {
+            status: 429,
+            message: "slow\ndown".to_owned(),
+            code: None,
+            param: None,
+        };
+        let check = |format: Format, expected: &str| {
+            let bytes = write_stream_error(format, &error, "r1");
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{format:?}");
+        };
+        check(
+            Format::Chat,
+            "data: {\"error\":{\"message\":\"slow\\ndown\",\"type\":\"rate_limit_error\",\"param\":null,\"code\":null}}\n\n",
+        );
+        check(
+            Format::Messages,
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow\\ndown\"},\"request_id\":\"r1\"}\n\n",
+        );
+        check(
+            Format::GenerateContent,
+            "data: {\"error\":{\"code\":429,\"message\":\"slow\\ndown\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n\n",
+        );
+        check(
+            Format::Responses,
+            "event: error\ndata: {\"type\":\"error\",\"code\":null,\"message\":\"slow\\ndown\",\"param\":null,\"sequence_number\":0}\n\n",
+        );
     }
 
     #[test]

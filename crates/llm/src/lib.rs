@@ -4,7 +4,8 @@
 //! * [`eventstream`]: the framer of AWS's binary event streams, which Bedrock speaks.
 //! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
 //! * [`canonical`] and [`answer`]: the one model of a request and of its answer, whole or streamed;
-//!   [`convert`] reads and writes them in each [`format`], whose modules have its name.
+//!   [`convert`] reads and writes them in each [`format`], whose modules have its name;
+//!   [`assemble`] makes a whole answer of a stream.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
@@ -12,6 +13,7 @@
 //! No function here panics on any input. Every buffer has a limit that the caller names.
 
 pub mod answer;
+pub mod assemble;
 pub mod canonical;
 pub mod chat;
 pub mod cohere;

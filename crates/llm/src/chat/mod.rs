@@ -2,6 +2,10 @@
 
 mod answer;
 mod request;
+mod stream_read;
+mod stream_write;
 
-pub use answer::{StreamReader, StreamWriter, read_answer, write_answer};
+pub use answer::{read_answer, write_answer};
 pub use request::{read_request, write_request};
+pub use stream_read::StreamReader;
+pub use stream_write::StreamWriter;

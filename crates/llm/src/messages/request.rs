@@ -148,7 +148,7 @@ fn read_content(content: Value, path: &str) -> Result<Vec<Part>, ConvertError> {
     }
 }
 
-fn read_part(block: Value, path: &str) -> Result<Part, ConvertError> {
+pub(super) fn read_part(block: Value, path: &str) -> Result<Part, ConvertError> {
     let mut fields = Fields::new(block.clone(), path)?;
     let cache_control = fields.take("cache_control");
     let kind = match fields.needed_text("type")?.as_str() {

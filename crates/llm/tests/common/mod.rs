@@ -23,6 +23,7 @@ pub(crate) fn recorded() -> Vec<(String, Value)> {
 }
 
 /// Compares with a file of `tests/golden`; with WEIR_BLESS=1 it writes the file instead.
+#[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn check_golden(file: &str, shown: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
@@ -36,4 +37,49 @@ pub(crate) fn check_golden(file: &str, shown: &str) {
         assert_eq!(shown, expected, "{file}");
     }
     assert_eq!(shown.lines().count(), expected.lines().count(), "lines of {file}");
+}
+
+/// The events that tell a whole answer.
+#[allow(dead_code, reason = "used by some of the test programs")]
+pub(crate) fn as_events(answer: &llm::answer::Answer) -> Vec<llm::answer::StreamEvent> {
+    use llm::answer::{Delta, StreamEvent, StreamPart};
+    use llm::canonical::PartKind;
+    let mut events = vec![StreamEvent::Start {
+        id: answer.id.clone(),
+        model: answer.model.clone(),
+        created_s: answer.created_s,
+    }];
+    for (choice, body) in answer.choices.iter().enumerate() {
+        for (part, content) in body.parts.iter().enumerate() {
+            let (kind, deltas) = match &content.kind {
+                PartKind::Text(text) if content.other.is_empty() => {
+                    (StreamPart::Text, vec![Delta::Text(text.clone())])
+                }
+                PartKind::Reasoning { text, signature } => {
+                    let mut deltas = vec![Delta::Reasoning(text.clone())];
+                    deltas.extend(signature.clone().map(Delta::Signature));
+                    (StreamPart::Reasoning, deltas)
+                }
+                PartKind::ToolCall { id, name, arguments } => {
+                    let (id, name) = (id.clone(), name.clone());
+                    let deltas = vec![Delta::Arguments(arguments.clone())];
+                    (StreamPart::ToolCall { id, name }, deltas)
+                }
+                _ => (StreamPart::Whole(Box::new(content.clone())), Vec::new()),
+            };
+            events.push(StreamEvent::PartStart { choice, part, kind });
+            let deltas = deltas.into_iter();
+            events.extend(deltas.map(|delta| StreamEvent::Delta { choice, part, delta }));
+            events.push(StreamEvent::PartEnd { choice, part });
+        }
+        if !body.logprobs.is_empty() {
+            let tokens = body.logprobs.clone();
+            events.push(StreamEvent::Logprobs { choice, tokens });
+        }
+        let stop = body.stop.clone().unwrap_or(llm::answer::Stop::End);
+        events.push(StreamEvent::Stop { choice, stop });
+    }
+    events.extend(answer.usage.map(StreamEvent::Usage));
+    events.push(StreamEvent::End);
+    events
 }
