@@ -342,6 +342,13 @@ impl Fields {
     }
 }
 
+/// What a part or tool of another format is called there, for errors: its `type`, or of Google's, which
+/// have none, its first field.
+pub(crate) fn kind_name(value: &Value) -> &str {
+    let first = || value.as_object()?.keys().next().map(String::as_str);
+    value["type"].as_str().or_else(first).unwrap_or("of unknown type")
+}
+
 /// Text as one part without anything else.
 pub(crate) fn plain(kind: PartKind) -> Part {
     Part {

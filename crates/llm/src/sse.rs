@@ -1,4 +1,5 @@
-//! Framing of text streams: server-sent events (WHATWG HTML, section 9.2) and JSON by lines.
+//! Framing of text streams: server-sent events (WHATWG HTML, section 9.2), JSON by lines, and the items
+//! of one JSON array.
 //!
 //! Bytes arrive cut anywhere. The events that come out depend on the bytes alone, never on the cuts:
 //! a line that is not complete yet waits in a buffer of limited size.
@@ -10,6 +11,8 @@ pub enum Framing {
     ServerSentEvents,
     /// One JSON document a line; empty lines are skipped.
     JsonLines,
+    /// One JSON array, each of its items (objects) an event: Google's streams without `alt=sse`.
+    JsonArray,
 }
 
 /// One event of a stream.
@@ -33,13 +36,48 @@ pub struct EventTooLong {
     pub limit_bytes: usize,
 }
 
+/// Where the bytes are in an item of an array.
+#[derive(Clone, Copy, Debug, Default)]
+struct ItemState {
+    /// Brackets and braces not closed yet.
+    depth: usize,
+    in_text: bool,
+    after_backslash: bool,
+}
+
+impl ItemState {
+    /// Takes a byte of an item; true if it was the last.
+    fn ends_with(&mut self, byte: u8) -> bool {
+        if self.in_text {
+            let escaped = std::mem::take(&mut self.after_backslash);
+            match byte {
+                b'\\' => self.after_backslash = !escaped,
+                b'"' => self.in_text = escaped,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
 /// Cuts a stream into events. Feed it bytes as they come, then call [`Framer::finish`].
 #[derive(Debug)]
 pub struct Framer {
     framing: Framing,
     limit_bytes: usize,
-    /// The line under way, without its end.
+    /// The line under way, without its end; of an array the item.
     line: Vec<u8>,
+    item: ItemState,
     /// The event under way.
     event: Event,
     has_data: bool,
@@ -58,6 +96,7 @@ impl Framer {
             framing,
             limit_bytes,
             line: Vec::new(),
+            item: ItemState::default(),
             event: Event::default(),
             has_data: false,
             last_id: None,
@@ -72,6 +111,9 @@ impl Framer {
     /// # Errors
     /// [`EventTooLong`], after the events that were complete before; then again on every later call.
     pub fn feed(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), EventTooLong> {
+        if self.framing == Framing::JsonArray {
+            return self.feed_array(bytes, events);
+        }
         let mut rest = bytes;
         while let Some(&first) = rest.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
@@ -89,6 +131,32 @@ impl Framer {
             self.end_line(&line, events);
             self.line = line;
             self.line.clear();
+        }
+        if self.failed {
+            Err(EventTooLong {
+                limit_bytes: self.limit_bytes,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Items begin with the first byte that stands between none: the array's own brackets and commas are
+    /// skipped, whatever their order, and what is no object is for the reader of the item to refuse.
+    fn feed_array(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), EventTooLong> {
+        for &byte in bytes {
+            if self.line.is_empty()
+                && (byte.is_ascii_whitespace() || matches!(byte, b'[' | b',' | b']' | 0xef | 0xbb | 0xbf))
+            {
+                continue;
+            }
+            self.admit(1)?;
+            self.line.push(byte);
+            if self.item.ends_with(byte) {
+                let line = std::mem::take(&mut self.line);
+                self.item = ItemState::default();
+                self.end_line(&line, events);
+            }
         }
         if self.failed {
             Err(EventTooLong {
@@ -132,7 +200,7 @@ impl Framer {
         };
         self.at_start = false;
         match self.framing {
-            Framing::JsonLines => {
+            Framing::JsonLines | Framing::JsonArray => {
                 if !line.trim_ascii().is_empty() {
                     let data = String::from_utf8_lossy(line).into_owned();
                     events.push(Event {
@@ -274,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn array() {
+        let check =
+            |stream: &str, expected: &[&str]| check_framing(Framing::JsonArray, stream.as_bytes(), expected);
+        check(
+            "[{\"a\": 1},\r\n{\"b\": [2, {}]}\n]\n",
+            &["|{\"a\": 1}||", "|{\"b\": [2, {}]}||"],
+        );
+        check(r#"[{"a": "}]\"\\"},{}]"#, &[r#"|{"a": "}]\"\\"}||"#, "|{}||"]);
+        check("[]", &[]);
+        check("[{\"a\":", &["|{\"a\":||"]);
+        check("oops", &["|oops||"]);
+        check(
+            &format!("[{{}},{{\"a\": \"{}", "x".repeat(LIMIT_BYTES)),
+            &["|{}||"],
+        );
+    }
+
+    #[test]
     fn limit() {
         let long = format!("data: a\n\ndata: {}\n\ndata: b\n\n", "x".repeat(LIMIT_BYTES));
         let (events, error) = run(Framing::ServerSentEvents, [long.as_bytes()]);
@@ -308,7 +394,7 @@ mod tests {
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
-            for framing in [Framing::ServerSentEvents, Framing::JsonLines] {
+            for framing in [Framing::ServerSentEvents, Framing::JsonLines, Framing::JsonArray] {
                 prop_assert_eq!(run(framing, pieces.iter().copied()), run(framing, [&stream[..]]));
             }
         }

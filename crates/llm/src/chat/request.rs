@@ -2,14 +2,14 @@
 
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, merge, plain, put,
+    ToolChoice, Written, kind_name, merge, plain, put,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 
-/// Unknown fields of Anthropic Messages without which the answer would be another.
-const MEANINGFUL: [&str; 2] = ["mcp_servers", "container"];
+/// Unknown fields of other formats without which the answer would be another.
+const MEANINGFUL: [&str; 4] = ["mcp_servers", "container", "cachedContent", "responseModalities"];
 
 /// Reads the body of a request to `/v1/chat/completions`.
 ///
@@ -508,11 +508,7 @@ impl Writer {
                 json!({"type": "file", "file": file})
             }
             PartKind::Other(value) if self.own => return Ok(value.clone()),
-            PartKind::Other(value) => {
-                return Err(Self::refuse(
-                    value["type"].as_str().unwrap_or("part of unknown type"),
-                ));
-            }
+            PartKind::Other(value) => return Err(Self::refuse(kind_name(value))),
             PartKind::ToolCall { .. } | PartKind::ToolResult { .. } | PartKind::Reasoning { .. } => {
                 return Err(Self::refuse("tool call, result or reasoning inside a result"));
             }
@@ -555,10 +551,7 @@ impl Writer {
                 Ok(body.into())
             }
             Tool::Other(value) if self.own => Ok(value.clone()),
-            Tool::Other(value) => Err(Self::refuse(format!(
-                "tool {}",
-                value["type"].as_str().unwrap_or("of unknown type")
-            ))),
+            Tool::Other(value) => Err(Self::refuse(format!("tool {}", kind_name(value)))),
         }
     }
 

@@ -2,13 +2,13 @@
 
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, merge, plain, put,
+    ToolChoice, Written, kind_name, merge, plain, put,
 };
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 
 /// Unknown fields of other formats without which the answer would be another.
-pub(crate) const MEANINGFUL: [&str; 9] = [
+pub(crate) const MEANINGFUL: [&str; 11] = [
     "modalities",
     "audio",
     "web_search_options",
@@ -18,6 +18,8 @@ pub(crate) const MEANINGFUL: [&str; 9] = [
     "logprobs",
     "top_logprobs",
     "tool_choice",
+    "cachedContent",
+    "responseModalities",
 ];
 
 /// Reads the body of a request to `/v1/messages`.
@@ -544,10 +546,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-fn kind_name(value: &Value) -> String {
-    value["type"].as_str().unwrap_or("of unknown type").to_owned()
 }
 
 fn write_source(source: &Source) -> Value {
