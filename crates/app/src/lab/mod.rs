@@ -23,6 +23,7 @@ mod layout;
 mod namespace;
 mod network;
 mod protocol;
+mod provider;
 mod random;
 mod report;
 mod run;
@@ -80,6 +81,8 @@ pub(crate) enum LabArgs {
         #[command(flatten)]
         which: Which,
     },
+    /// A stand-in for model providers, every wire on its own path; needs no lab and no root
+    Provider(provider::ProviderArgs),
     /// The servers of the server host
     #[command(hide = true)]
     Serve {
@@ -154,7 +157,7 @@ pub(crate) enum Format {
 ///
 /// Blocks, and builds runtimes of its own: not to be called from within one.
 pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
-    if !matches!(args, LabArgs::List { .. }) && !nix::unistd::geteuid().is_root() {
+    if !matches!(args, LabArgs::List { .. } | LabArgs::Provider(_)) && !nix::unistd::geteuid().is_root() {
         bail!("the lab works in network namespaces, which needs root: run it with sudo");
     }
     match args {
@@ -176,6 +179,7 @@ pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
         LabArgs::Status { which, format } => status(&which.lab(), format),
         LabArgs::Exec { which, host, command } => exec(&which.lab(), host, &command),
         LabArgs::Down { which } => down(&which.lab()),
+        LabArgs::Provider(args) => provider::run(args),
         LabArgs::Serve { socket } => {
             name_process(c"lab-serve");
             serve::serve(&socket).map(|()| ExitCode::SUCCESS)

@@ -1,0 +1,532 @@
+//! Connections, and the way of a request: control, faults, key, rate, body, wire, answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioTimer;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use super::answer::{Reply, letters, reply};
+use super::ask::Ask;
+use super::body::{Choppy, Chunking, Cut, Ending, SimBody};
+use super::cache::PromptCache;
+use super::errors::{self, Refusal};
+use super::fault::{Fault, Trouble, WAIT_MAX};
+use super::journal::{Entry, Journal};
+use super::keys::{self, Key, Rate, Standing};
+use super::route::{Operation, Provider, Route, route};
+use super::wire::{self, Piece};
+use crate::lab::random::Random;
+
+/// Most connections at a time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 8192;
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(3600);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest body of a request.
+pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Length of the answer of `sim-oversize`.
+const OVERSIZE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Everything that calls share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) seed: u64,
+    pub(crate) chunking: Chunking,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) fault: Mutex<Fault>,
+    pub(crate) cache: PromptCache,
+    /// For what happens to a part of calls.
+    pub(crate) flips: AtomicU64,
+    pub(crate) connections: AtomicU64,
+}
+
+type Answered = Result<Response<SimBody>, Cut>;
+
+/// A request, read.
+struct Call {
+    path: String,
+    query: String,
+    body: Value,
+}
+
+pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    let _ = timeout(CONNECTION_TIME_MAX, serve_connection(stream, server)).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors, or a client that was gone before its turn: neither ends the service.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, server: Arc<Server>) {
+    let number = server.connections.fetch_add(1, Ordering::Relaxed);
+    let _ = stream.set_nodelay(true);
+    let io = Choppy::new(stream, server.chunking, server.seed.wrapping_add(number));
+    let service = hyper::service::service_fn(move |request| handle(Arc::clone(&server), request));
+    // A client that leaves, and a cut of ours, both end here as errors: the journal has them.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(io, service)
+        .with_upgrades()
+        .await;
+}
+
+async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
+    if request.uri().path().starts_with("/sim/") {
+        return super::control::handle(&server, request).await;
+    }
+    if let Some(status) = server.provider_fault().await? {
+        let found = route(request.method(), request.uri().path(), request.headers());
+        let provider = found.map_or(Provider::OpenAi, |route| route.provider);
+        return Ok(refused(provider, &Refusal::Status(status), "req_fault", None));
+    }
+    let Some(route) = route(request.method(), request.uri().path(), request.headers()) else {
+        let refusal = Refusal::NoRoute(request.uri().path().to_owned());
+        return Ok(refused(Provider::OpenAi, &refusal, "req_none", None));
+    };
+    let mut entry = server.journal.begin();
+    entry.call.provider = route.provider.name();
+    entry.call.wire = route.operation.name();
+    let mut standing = None;
+    let mut request_id = String::from("req_unread");
+    let made = call(
+        &server,
+        &route,
+        request,
+        &mut entry,
+        &mut standing,
+        &mut request_id,
+    )
+    .await;
+    match made {
+        Ok(Made::Cut) => {
+            entry.broken();
+            Err(Cut)
+        }
+        Ok(Made::Status(status)) => Ok(refused_in(
+            entry,
+            &route,
+            &Refusal::Status(status),
+            &request_id,
+            standing.as_ref(),
+        )),
+        Ok(Made::Answer(answer)) => {
+            Ok(server.response(*answer, entry, &route, &request_id, standing.as_ref()))
+        }
+        Err(refusal) => Ok(refused_in(
+            entry,
+            &route,
+            &refusal,
+            &request_id,
+            standing.as_ref(),
+        )),
+    }
+}
+
+/// What became of a call.
+enum Made {
+    Answer(Box<Answer>),
+    Status(u16),
+    Cut,
+}
+
+/// An answer before it is sent.
+struct Answer {
+    content_type: &'static str,
+    pieces: Vec<Piece>,
+    is_stream: bool,
+    trouble: Trouble,
+    /// The provider's own error in a stream.
+    stream_error: Option<Piece>,
+}
+
+async fn call(
+    server: &Server,
+    route: &Route,
+    request: Request<Incoming>,
+    entry: &mut Entry,
+    standing: &mut Option<Standing>,
+    request_id: &mut String,
+) -> Result<Made, Refusal> {
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let carried = keys::carried(route.provider, &head.headers, &query);
+    entry.call.key = keys::check(&server.keys, carried.as_deref())?;
+    if let Some(rate) = &server.rate {
+        let now = rate.take(&entry.call.key, Instant::now());
+        *standing = Some(now);
+        if now.is_over {
+            return Err(Refusal::Limited {
+                retry_after_s: now.retry_after_s(),
+            });
+        }
+    }
+    if route.provider == Provider::Anthropic && !head.headers.contains_key("anthropic-version") {
+        return Err(Refusal::Header("anthropic-version"));
+    }
+    let bytes = read_body(body).await?;
+    let path = head.uri.path().to_owned();
+    let mut random = Random::new(
+        server.seed,
+        &format!("{path}\n{}", String::from_utf8_lossy(&bytes)),
+    );
+    *request_id = format!("req_01{}", letters(&mut random, 22));
+    let body = if head.method == Method::GET {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).map_err(|error| Refusal::NotJson(error.to_string()))?
+    };
+    let call = Call { path, query, body };
+    server.answer(route, &call, entry).await
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
+    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(_)) => Err(Refusal::TooLarge(BODY_BYTES_MAX)),
+        Err(_) => Err(Refusal::Status(408)),
+    }
+}
+
+impl Server {
+    pub(crate) fn lock_fault(&self) -> MutexGuard<'_, Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this time is among `percent` of a hundred: the sequence is that of the seed.
+    fn flip(&self, percent: u8) -> bool {
+        let turn = self.flips.fetch_add(1, Ordering::Relaxed);
+        Random::new(self.seed.wrapping_add(turn), "flip").below(100) < u32::from(percent)
+    }
+
+    async fn provider_fault(&self) -> Result<Option<u16>, Cut> {
+        let fault = self.lock_fault().clone();
+        if fault.delay_ms > 0 {
+            sleep(Duration::from_millis(fault.delay_ms).min(WAIT_MAX)).await;
+        }
+        let is_hit = fault.percent.is_none_or(|percent| self.flip(percent));
+        match fault {
+            Fault { down: true, .. } if is_hit => Err(Cut),
+            Fault {
+                status: Some(status), ..
+            } if is_hit => Ok(Some(status)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn answer(&self, route: &Route, call: &Call, entry: &mut Entry) -> Result<Made, Refusal> {
+        let document = |value: Value| {
+            Ok(Made::Answer(Box::new(Answer {
+                content_type: content_type(route.provider),
+                pieces: vec![Piece::new(value.to_string())],
+                is_stream: false,
+                trouble: Trouble::default(),
+                stream_error: None,
+            })))
+        };
+        let path_model = route.model.as_deref();
+        let is_sse = call.query.split('&').any(|pair| pair == "alt=sse");
+        let ask = match route.operation {
+            Operation::Chat => wire::chat::read(&call.body, path_model)?,
+            Operation::Messages | Operation::MessagesTokens => {
+                wire::anthropic::read(&call.body, route.operation == Operation::MessagesTokens)?
+            }
+            Operation::Generate | Operation::GenerateStream => wire::gemini::read(
+                &call.body,
+                path_model.unwrap_or_default(),
+                route.operation == Operation::GenerateStream,
+            )?,
+            Operation::GeminiTokens => {
+                return document(wire::gemini::count_tokens(
+                    &call.body,
+                    path_model.unwrap_or_default(),
+                )?);
+            }
+            _ => return Err(Refusal::NoRoute(call.path.clone())),
+        };
+        entry.call.model.clone_from(&ask.model);
+        entry.call.streamed = ask.stream;
+        let trouble = Trouble::of(&ask.model).map_err(|_| Refusal::NoModel(ask.model.clone()))?;
+        let trouble = match trouble.flaky_percent {
+            Some(percent) if !self.flip(percent) => trouble.calm(),
+            Some(_)
+                if trouble
+                    == (Trouble {
+                        flaky_percent: trouble.flaky_percent,
+                        ..Trouble::default()
+                    }) =>
+            {
+                return Ok(Made::Status(500));
+            }
+            _ => trouble,
+        };
+        if route.operation == Operation::MessagesTokens {
+            return document(wire::anthropic::count_tokens(&ask));
+        }
+        if !trouble.slow.is_zero() {
+            sleep(trouble.slow).await;
+        }
+        if trouble.hang {
+            sleep(WAIT_MAX).await;
+            return Ok(Made::Cut);
+        }
+        if trouble.cut == Some(0) {
+            return Ok(Made::Cut);
+        }
+        if let Some(status) = trouble.status {
+            return Ok(Made::Status(status));
+        }
+        let mut prompt = ask.prompt();
+        self.cache.apply(&ask.model, &ask.cached, &mut prompt);
+        let made = reply(&ask, self.seed, trouble.tokens, prompt);
+        entry.call.id.clone_from(&made.id);
+        let (pieces, stream_error) = pieces(route.operation, &ask, &call.body, &made, is_sse);
+        let sums = pieces.iter().fold((0, 0), |sum, piece| {
+            (sum.0 + piece.output, sum.1 + piece.reasoning)
+        });
+        entry.expect(made.usage, sums);
+        let content_type = match (ask.stream, route.provider) {
+            (true, Provider::Anthropic | Provider::OpenAi | Provider::Azure) => {
+                "text/event-stream; charset=utf-8"
+            }
+            (true, Provider::Gemini | Provider::Vertex) if !is_sse => "application/json; charset=UTF-8",
+            (true, _) => "text/event-stream",
+            (false, provider) => content_type(provider),
+        };
+        Ok(Made::Answer(Box::new(Answer {
+            content_type,
+            pieces,
+            is_stream: ask.stream,
+            trouble,
+            stream_error: Some(stream_error),
+        })))
+    }
+
+    fn response(
+        &self,
+        answer: Answer,
+        mut entry: Entry,
+        route: &Route,
+        request_id: &str,
+        standing: Option<&Standing>,
+    ) -> Response<SimBody> {
+        entry.call.status = 200;
+        entry.answering();
+        let Answer {
+            content_type,
+            mut pieces,
+            is_stream,
+            trouble,
+            stream_error,
+        } = answer;
+        let mut ending = Ending::Whole;
+        if trouble.garbage || trouble.oversize || trouble.bad_json {
+            pieces = spoiled(&trouble, pieces, is_stream);
+            ending = Ending::Broken;
+        }
+        let body = if is_stream {
+            if let Some(chunks) = trouble.error_after {
+                pieces.truncate(chunks);
+                pieces.extend(stream_error);
+                ending = Ending::Broken;
+            }
+            if let Some(chunks) = trouble.cut {
+                pieces.truncate(chunks);
+                ending = Ending::Cut;
+            }
+            let chunking = if trouble.oversize {
+                Chunking::Whole
+            } else {
+                self.chunking
+            };
+            SimBody::stream(pieces, chunking, Some(entry)).dripping(trouble.drip)
+        } else {
+            let length: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+            if trouble.cut.is_some() {
+                // The head promises more than comes.
+                for piece in &mut pieces {
+                    let half = piece.bytes.len() / 2;
+                    piece.bytes.truncate(half);
+                    (piece.output, piece.reasoning) = (0, 0);
+                }
+                ending = Ending::Cut;
+            }
+            let chunking = if trouble.oversize {
+                Chunking::Whole
+            } else {
+                self.chunking
+            };
+            SimBody::stream(pieces, chunking, Some(entry)).declaring(length as u64)
+        };
+        let mut response = Response::new(body.ending(ending));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        add_headers(headers, route.provider, request_id, standing);
+        response
+    }
+}
+
+/// The answer in the wire's own form, and the error that would end its stream.
+fn pieces(operation: Operation, ask: &Ask, body: &Value, reply: &Reply, is_sse: bool) -> (Vec<Piece>, Piece) {
+    let one = |value: Value| {
+        let tokens =
+            |wanted: fn(&super::answer::Answer) -> u64| reply.answers.iter().map(wanted).sum::<u64>();
+        let piece = Piece::new(value.to_string()).output(tokens(|one| one.output));
+        vec![piece.reasoning(tokens(|one| one.reasoning_tokens))]
+    };
+    match operation {
+        Operation::Messages => {
+            let pieces = if ask.stream {
+                wire::anthropic::stream(ask, reply)
+            } else {
+                one(wire::anthropic::plain(ask, reply))
+            };
+            (pieces, wire::anthropic::stream_error())
+        }
+        Operation::Generate | Operation::GenerateStream => {
+            let pieces = if ask.stream {
+                wire::gemini::stream(ask, reply, is_sse)
+            } else {
+                one(wire::gemini::plain(ask, reply))
+            };
+            (pieces, wire::gemini::stream_error(is_sse))
+        }
+        _ => {
+            let pieces = if ask.stream {
+                wire::chat::stream(ask, body, reply)
+            } else {
+                one(wire::chat::plain(ask, reply))
+            };
+            (pieces, wire::chat::stream_error())
+        }
+    }
+}
+
+/// An answer that no reader can take.
+fn spoiled(trouble: &Trouble, mut pieces: Vec<Piece>, is_stream: bool) -> Vec<Piece> {
+    if trouble.garbage {
+        let mut noise = vec![0; 512];
+        Random::new(9, "garbage").fill(&mut noise);
+        return vec![Piece::new(noise)];
+    }
+    if trouble.oversize {
+        // One document, or one event, far above what anyone should hold.
+        const RUN: usize = 64 * 1024;
+        let run = Bytes::from(vec![b'x'; RUN]);
+        let (head, tail) = if is_stream {
+            ("data: {\"x\":\"", "\"}\n\n")
+        } else {
+            ("{\"x\":\"", "\"}")
+        };
+        let mut long = vec![Piece::new(head)];
+        long.extend((0..OVERSIZE_BYTES / RUN).map(|_| Piece::new(run.clone())));
+        long.push(Piece::new(tail));
+        return long;
+    }
+    // The first piece with something in it loses its end.
+    let at = usize::from(is_stream && pieces.len() > 1);
+    if let Some(piece) = pieces.get_mut(at) {
+        let two_thirds = piece.bytes.len() * 2 / 3;
+        piece.bytes.truncate(two_thirds);
+        if is_stream {
+            piece.bytes = [&piece.bytes[..], b"\n\n"].concat().into();
+        }
+    }
+    pieces
+}
+
+pub(crate) fn content_type(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Gemini | Provider::Vertex => "application/json; charset=UTF-8",
+        _ => "application/json",
+    }
+}
+
+fn refused_in(
+    mut entry: Entry,
+    route: &Route,
+    refusal: &Refusal,
+    request_id: &str,
+    standing: Option<&Standing>,
+) -> Response<SimBody> {
+    let response = refused(route.provider, refusal, request_id, standing);
+    entry.call.status = response.status().as_u16();
+    entry.done();
+    response
+}
+
+pub(crate) fn refused(
+    provider: Provider,
+    refusal: &Refusal,
+    request_id: &str,
+    standing: Option<&Standing>,
+) -> Response<SimBody> {
+    let answer = errors::answer(provider, refusal, request_id);
+    let mut response = Response::new(SimBody::full(answer.body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(provider)));
+    for (name, value) in answer.headers {
+        insert(headers, name, &value);
+    }
+    add_headers(headers, provider, request_id, standing);
+    response
+}
+
+fn add_headers(headers: &mut HeaderMap, provider: Provider, request_id: &str, standing: Option<&Standing>) {
+    let name = match provider {
+        Provider::Anthropic => "request-id",
+        Provider::Bedrock => "x-amzn-requestid",
+        _ => "x-request-id",
+    };
+    insert(headers, name, request_id);
+    for (name, value) in standing
+        .map(|standing| standing.headers(provider))
+        .unwrap_or_default()
+    {
+        insert(headers, name, &value);
+    }
+}
+
+pub(crate) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// A document of the simulator's own.
+pub(crate) fn document(status: StatusCode, value: &Value) -> Response<SimBody> {
+    let mut response = Response::new(SimBody::full(value.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(crate) fn said(status: StatusCode, sentence: &str) -> Response<SimBody> {
+    document(status, &json!({"error": sentence}))
+}

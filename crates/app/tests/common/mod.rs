@@ -1,0 +1,5 @@
+//! What several tests of the whole program use.
+#![allow(dead_code, unreachable_pub)] // no test uses all of it
+
+pub mod http;
+pub mod simulator;
