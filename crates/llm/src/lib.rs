@@ -8,6 +8,7 @@
 //!   [`assemble`] makes a whole answer of a stream.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`error`]: error answers, from any provider into the format of the client.
+//! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
 //! No function here panics on any input. Every buffer has a limit that the caller names.
@@ -25,6 +26,7 @@ pub mod format;
 pub mod generate_content;
 pub mod messages;
 pub mod money;
+pub mod pii;
 pub mod responses;
 pub mod splice;
 pub mod sse;
