@@ -14,6 +14,8 @@ pub struct WriteOptions {
     pub max_tokens_if_absent: u64,
     /// Write `max_tokens` instead of `max_completion_tokens` (Chat providers other than OpenAI).
     pub legacy_max_tokens: bool,
+    /// Refuse what would be dropped.
+    pub strict: bool,
 }
 
 impl Default for WriteOptions {
@@ -21,6 +23,7 @@ impl Default for WriteOptions {
         Self {
             max_tokens_if_absent: 4096,
             legacy_max_tokens: false,
+            strict: false,
         }
     }
 }
@@ -53,20 +56,27 @@ pub fn read_request(format: Format, body: Value, path: &PathFacts) -> Result<Req
 /// Writes a request.
 ///
 /// # Errors
-/// [`ConvertError::Inexpressible`] where meaning would be lost.
+/// [`ConvertError::Inexpressible`] where meaning would be lost, and if `strict`, where any hint would.
 pub fn write_request(
     format: Format,
     request: &Request,
     options: &WriteOptions,
 ) -> Result<Written, ConvertError> {
-    match format {
+    let written = match format {
         Format::Chat => chat::write_request(request, options),
         Format::Responses => responses::write_request(request, options),
         Format::Messages => messages::write_request(request, options.max_tokens_if_absent),
         Format::GenerateContent => generate_content::write_request(request, options),
         Format::Converse => converse::write_request(request, options),
         Format::Cohere => cohere::write_request(request, options),
+    }?;
+    if options.strict && !written.dropped.is_empty() {
+        return Err(ConvertError::Inexpressible {
+            field: written.dropped.join("`, `"),
+            format,
+        });
     }
+    Ok(written)
 }
 
 /// Reads a whole answer.

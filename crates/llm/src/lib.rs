@@ -7,6 +7,7 @@
 //!   [`convert`] reads and writes them in each [`format`], whose modules have its name;
 //!   [`assemble`] makes a whole answer of a stream.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
+//! * [`embeddings`], [`count`] and [`models`]: the lesser endpoints.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
@@ -20,11 +21,14 @@ pub mod chat;
 pub mod cohere;
 pub mod converse;
 pub mod convert;
+pub mod count;
+pub mod embeddings;
 pub mod error;
 pub mod eventstream;
 pub mod format;
 pub mod generate_content;
 pub mod messages;
+pub mod models;
 pub mod money;
 pub mod pii;
 pub mod responses;

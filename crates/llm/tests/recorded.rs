@@ -219,3 +219,44 @@ fn recorded_errors_say_why() {
     }
     assert!(n_errors >= 12, "only {n_errors} recorded errors");
 }
+
+#[test]
+fn recorded_counts_of_tokens() {
+    use llm::convert::{PathFacts, WriteOptions};
+    use llm::count;
+    let mut n_counts = 0;
+    for (name, interaction) in recorded() {
+        let uri = interaction["request"]["uri"].as_str().unwrap_or_default();
+        let path = uri.split('?').next().unwrap_or_default();
+        let formats = [
+            ("/messages/count_tokens", Format::Messages),
+            ("/responses/input_tokens", Format::Responses),
+            (":countTokens", Format::GenerateContent),
+            ("/count-tokens", Format::Converse),
+        ];
+        let format = formats.into_iter().find(|(end, _)| path.ends_with(end));
+        let Some((_, format)) = format.filter(|_| interaction["response"]["status"] == 200) else {
+            continue;
+        };
+        let answer = &interaction["response"]["body_json"];
+        let n_tokens = count::read_count_answer(format, answer).unwrap();
+        assert!(n_tokens > 0, "{name}");
+        let written = count::write_count_answer(format, n_tokens).unwrap();
+        for (key, value) in written.as_object().unwrap() {
+            assert_eq!(&answer[key], value, "{name}");
+        }
+        n_counts += 1;
+        if format != Format::Messages {
+            continue;
+        }
+        let body = &interaction["request"]["body_json"];
+        let request = count::read_count_request(format, body.clone(), &PathFacts::default()).unwrap();
+        let written = count::write_count_request(format, &request, &WriteOptions::default()).unwrap();
+        let again = count::read_count_request(format, written.body.clone(), &PathFacts::default());
+        assert_eq!(again.as_ref(), Ok(&request), "{name}");
+        for key in body.as_object().unwrap().keys() {
+            assert!(written.body.get(key).is_some(), "{name}: {key}");
+        }
+    }
+    assert!(n_counts >= 10, "only {n_counts} recorded counts");
+}

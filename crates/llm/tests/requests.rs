@@ -297,3 +297,21 @@ fn refusals() {
         &Err("field `max_tokens` must be a whole number, not negative"),
     );
 }
+
+#[test]
+fn strict_refuses_what_would_be_dropped() {
+    let body = json!({"model": "m", "seed": 3, "max_tokens": 5, "frequency_penalty": 0.5,
+        "messages": [{"role": "user", "content": "x"}]});
+    let request = read(Format::Chat, &body).unwrap();
+    let strict = convert::WriteOptions {
+        strict: true,
+        ..convert::WriteOptions::default()
+    };
+    let error = convert::write_request(Format::Messages, &request, &strict).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`frequency_penalty`, `seed` cannot be expressed in the format of this model's provider (Messages)"
+    );
+    assert!(write(Format::Messages, &request).is_ok());
+    assert!(convert::write_request(Format::Chat, &request, &strict).is_ok());
+}
