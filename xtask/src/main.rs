@@ -1,16 +1,18 @@
-//! Automation of this repository: `cargo xtask check` holds what no compiler holds.
+//! Automation of this repository: `cargo xtask check` holds what no compiler holds, `cargo xtask catalogue FILE`
+//! makes the model catalogue from a table of prices.
 //!
 //! Each rule is a pure function from what was read (`cargo metadata`, ARCHITECTURE.md, the tracked files)
 //! to a list of problems, each a sentence that says what to do. Only this file reads and prints.
 
 mod architecture;
+mod catalogue;
 mod imports;
 mod licences;
 mod metadata;
 mod spdx;
 mod tidy;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
@@ -19,7 +21,7 @@ use crate::architecture::Architecture;
 use crate::metadata::Package;
 use crate::tidy::SourceFile;
 
-const USAGE: &str = "usage: cargo xtask check";
+const USAGE: &str = "usage: cargo xtask check\n       cargo xtask catalogue FILE";
 
 /// The manifests whose dependencies are looked at. The last two are workspaces of their own.
 const MANIFESTS: [&str; 3] = ["Cargo.toml", "crates/ebpf/Cargo.toml", "fuzz/Cargo.toml"];
@@ -30,11 +32,15 @@ const MANIFESTS: [&str; 3] = ["Cargo.toml", "crates/ebpf/Cargo.toml", "fuzz/Carg
 )]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments != ["check"] {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    }
-    match check() {
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["check"] => check(),
+        ["catalogue", file] => write_catalogue(Path::new(file)).map(|()| Vec::new()),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
         Ok(problems) if problems.is_empty() => ExitCode::SUCCESS,
         Ok(problems) => {
             for problem in &problems {
@@ -50,11 +56,41 @@ fn main() -> ExitCode {
     }
 }
 
-/// All problems of the repository this crate belongs to.
+/// The folder of the repository this crate belongs to.
+fn root() -> anyhow::Result<&'static Path> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    folder.context("xtask has no parent folder")
+}
+
+/// Makes the model catalogue from the table in `file`.
+fn write_catalogue(file: &Path) -> anyhow::Result<()> {
+    let table = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = catalogue::generate(&table).with_context(|| file.display().to_string())?;
+    let target = root()?.join(catalogue::PATH);
+    std::fs::write(&target, text).with_context(|| format!("cannot write {}", target.display()))
+}
+
+/// Is the catalogue what the table gives? Nothing to say where the table is not there.
+fn check_catalogue(root: &Path) -> anyhow::Result<Vec<String>> {
+    let shared = std::env::var_os("WEIR_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
+    let Ok(table) = std::fs::read_to_string(shared.join(catalogue::SOURCE_PATH)) else {
+        return Ok(Vec::new());
+    };
+    let expected = catalogue::generate(&table).context(catalogue::SOURCE_PATH)?;
+    let committed = std::fs::read_to_string(root.join(catalogue::PATH)).unwrap_or_default();
+    if committed == expected {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!(
+        "{}: not what the generator gives: run cargo xtask catalogue with {}",
+        catalogue::PATH,
+        catalogue::SOURCE_PATH
+    )])
+}
+
+/// All problems of the repository.
 fn check() -> anyhow::Result<Vec<String>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask has no parent folder")?;
+    let root = root()?;
     let packages = packages(root)?;
     let architecture_path = root.join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(&architecture_path)
@@ -66,6 +102,7 @@ fn check() -> anyhow::Result<Vec<String>> {
     let mut problems = licences::check(&packages);
     problems.extend(imports::check(&packages, &architecture));
     problems.extend(tidy::check(&source_files(root)?));
+    problems.extend(check_catalogue(root)?);
     Ok(problems)
 }
 

@@ -8,6 +8,7 @@
 //!   [`assemble`] makes a whole answer of a stream.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`embeddings`], [`count`] and [`models`]: the lesser endpoints.
+//! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
@@ -17,6 +18,7 @@
 pub mod answer;
 pub mod assemble;
 pub mod canonical;
+pub mod catalogue;
 pub mod chat;
 pub mod cohere;
 pub mod converse;

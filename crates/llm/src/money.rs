@@ -25,8 +25,10 @@
 //! Batch, flex, priority and off-peak prices, fees of tools and of regions are not in it.
 
 mod decimal;
+mod document;
 mod prices;
 
+pub use document::{PerMillion, PerToken};
 pub use prices::{Bucket, Cost, Prices, Rates, Tier, cost, cost_bound};
 
 use serde::de::{Unexpected, Visitor};
