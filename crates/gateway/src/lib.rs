@@ -1,0 +1,14 @@
+//! The data plane of HTTP: takes connections, speaks HTTP/1.1 and HTTP/2 on both sides, and calls upstreams.
+//!
+//! * [`server`]: connections in: limits, TLS, drain.
+//! * [`upstream`]: connections out: a pool per thread, timeouts, which addresses may be called.
+//! * [`body`]: the one body type of both directions.
+//! * [`clock`]: timeouts that cost nothing when they do not fire.
+//!
+//! Everything that belongs to a request lives on one thread: no lock, no wake-up of another thread, `Rc` instead of
+//! `Arc`. [`server`] says why, with figures.
+
+pub mod body;
+pub mod clock;
+pub mod server;
+pub mod upstream;
