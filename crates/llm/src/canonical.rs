@@ -235,6 +235,12 @@ pub enum ConvertError {
         /// What it should be.
         expected: &'static str,
     },
+    /// The provider answered that it failed.
+    #[error("the provider failed: {message}")]
+    Failed {
+        /// What it says.
+        message: String,
+    },
     /// A field bears meaning that the format of the provider has no words for.
     #[error("`{field}` cannot be expressed in the format of this model's provider ({format:?})")]
     Inexpressible {
@@ -243,6 +249,54 @@ pub enum ConvertError {
         /// The format to write.
         format: Format,
     },
+}
+
+/// The field of [`Part::other`] for what Responses says of an item besides its content: its id and its
+/// state. On the first part of a message it marks where an item begins. It is the bookkeeping of a
+/// provider; a format that leaves it out need not name it.
+pub(crate) const ITEM: &str = "item";
+
+/// Does an unknown field of a request bear meaning? Then the answer without it would be another, and a
+/// format that has no words for it must refuse; all other unknown fields are hints.
+pub(crate) fn bears_meaning(key: &str, value: &Value) -> bool {
+    match key {
+        // Chat.
+        "modalities" => value != &serde_json::json!(["text"]),
+        "audio" | "web_search_options" | "functions" | "function_call" | "tool_choice" => true,
+        // Responses: what was said before is with the provider.
+        "previous_response_id" | "conversation" | "prompt" => true,
+        "background" => value == &Value::Bool(true),
+        // Messages.
+        "mcp_servers" | "container" => value.as_array().is_none_or(|servers| !servers.is_empty()),
+        // Gemini, Converse, Cohere.
+        "cachedContent" | "guardrailConfig" | "promptVariables" | "documents" => true,
+        _ => false,
+    }
+}
+
+/// How much to reason, in OpenAI's words. A budget becomes the nearest effort; there is no standard for
+/// the limits between them, these are ours. That the model may choose is no effort, and dropped.
+pub(crate) fn effort_of(reasoning: &Reasoning, dropped: &mut Vec<String>) -> Option<String> {
+    if reasoning.budget_tokens.is_some() {
+        dropped.push("thinking.budget_tokens (became an effort)".to_owned());
+    }
+    if reasoning.mode.as_deref() == Some("disabled") {
+        return Some("none".to_owned());
+    }
+    if let Some(effort) = &reasoning.effort {
+        return Some(effort.clone());
+    }
+    if reasoning.mode.as_deref() == Some("adaptive") {
+        dropped.push("thinking.type (adaptive)".to_owned());
+    }
+    reasoning.budget_tokens.map(|budget| {
+        let effort = match budget {
+            ..=2048 => "low",
+            2049..=8192 => "medium",
+            _ => "high",
+        };
+        effort.to_owned()
+    })
 }
 
 /// The fields of a JSON object, taken out one by one; what remains is unknown.

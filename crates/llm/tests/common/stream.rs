@@ -158,6 +158,7 @@ pub(crate) fn assemble(events: &[StreamEvent]) -> Assembled {
 }
 
 /// Parts as a stream has them: neighbouring texts are one, empty ones are not there.
+#[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn merge_texts(parts: &[Part]) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
     for part in parts.iter().cloned() {
