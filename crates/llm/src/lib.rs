@@ -11,6 +11,7 @@
 //! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
+//! * [`guard`]: words and patterns that are blocked, masked or noted.
 //! * [`splice`]: replaces named fields in the bytes of a JSON document and leaves all others as they are.
 //!
 //! No function here panics on any input. Every buffer has a limit that the caller names.
@@ -29,6 +30,7 @@ pub mod error;
 pub mod eventstream;
 pub mod format;
 pub mod generate_content;
+pub mod guard;
 pub mod messages;
 pub mod models;
 pub mod money;

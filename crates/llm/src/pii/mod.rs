@@ -15,6 +15,7 @@ mod digits;
 mod email;
 mod iban;
 mod ip;
+mod json;
 mod national;
 mod phone;
 mod postal;
@@ -26,9 +27,13 @@ mod seek;
 mod vault;
 mod view;
 
+pub use json::JsonPath;
 pub use restore::StreamRestorer;
+pub(crate) use rules::LABEL_MAX_BYTES;
 pub use rules::{ActionName, Rule, RuleError, Side};
+pub(crate) use scan::Next;
 pub use scrub::{Found, Match, Scrubber, StreamScrubber};
+pub(crate) use seek::Seeker;
 pub use seek::{PATTERN_MATCH_BYTES, PATTERN_MATCH_BYTES_MAX, WORD_BYTES_MAX, WORDS_MAX};
 pub use vault::{VAULT_ENTRIES_MAX, Vault};
 pub use view::{LOOK_AHEAD_BYTES, LOOK_BEHIND_BYTES};
@@ -77,6 +82,12 @@ pub enum Kind {
     UsZip,
     /// United Kingdom.
     UkPostcode,
+    /// Names of people, by the names of their fields. In JSON only.
+    Name,
+    /// Sums of money, by the names of their fields. In JSON only.
+    Amount,
+    /// Values that are dates, and dates of birth by the names of their fields. In JSON only.
+    Date,
 }
 
 const NATIONAL: [Kind; 9] = [
@@ -135,6 +146,9 @@ impl Kind {
             Self::CaPostalCode => "CA_POSTAL_CODE",
             Self::UsZip => "US_ZIP",
             Self::UkPostcode => "UK_POSTCODE",
+            Self::Name => "NAME",
+            Self::Amount => "AMOUNT",
+            Self::Date => "DATE",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rules as operators write them, checked and compiled.
 
+use super::json::FieldTarget;
 use super::scrub::{Action, CompiledRule, Scrubber};
 use super::seek::{PATTERN_MATCH_BYTES, Seeker};
 use super::{Kind, Kinds};
@@ -12,7 +13,7 @@ pub(crate) const LABEL_MAX_BYTES: usize = 32;
 /// The most characters that a mask or truncation keeps.
 const KEEP_MAX: usize = 64;
 
-/// What to look for, and what to do with it. Exactly one of `kind`, `regex` and `keywords`.
+/// What to look for, and what to do with it. Exactly one of `kind`, `regex`, `keywords` and `json_path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -25,6 +26,9 @@ pub struct Rule {
     /// Words, in any case, found as words of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keywords: Option<Vec<String>>,
+    /// A place in JSON documents, such as `customer.cards[*].number`: all that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_path: Option<String>,
     /// What to do.
     #[serde(default)]
     pub action: ActionName,
@@ -38,7 +42,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The name in masks, tokens and counts: capitals, digits, `_`. By default that of the kind, else
-    /// `CUSTOM` or `KEYWORD`.
+    /// `CUSTOM`, `KEYWORD` or `FIELD`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// For `regex`: the longest match in bytes, which is also what a stream is held back by. 128 if not
@@ -74,6 +78,7 @@ pub enum Side {
     /// To the provider or service.
     Request,
     /// From it.
+    #[serde(alias = "answer")]
     Response,
     /// Either way.
     #[default]
@@ -131,6 +136,7 @@ impl Scrubber {
         let number = self.rules.len();
         self.rules.push(rule);
         match target {
+            Target::Field(field) => self.fields.push((number, field)),
             Target::Kind(kind) => {
                 for &part in kind.parts() {
                     if !self.kinds.has(part) {
@@ -148,6 +154,7 @@ impl Scrubber {
 enum Target {
     Kind(Kind),
     Seeker(Seeker),
+    Field(FieldTarget),
 }
 
 struct Compiled {
@@ -158,29 +165,39 @@ struct Compiled {
 impl Compiled {
     fn new(rule: &Rule, field: &str) -> Result<Self, RuleError> {
         let fail = |name: &str, problem: String| RuleError::new(format!("{field}.{name}"), problem);
-        let named = [rule.kind.is_some(), rule.regex.is_some(), rule.keywords.is_some()];
+        let named = [
+            rule.kind.is_some(),
+            rule.regex.is_some(),
+            rule.keywords.is_some(),
+            rule.json_path.is_some(),
+        ];
         if named.iter().filter(|&&named| named).count() != 1 {
-            let problem = "expected exactly one of `kind`, `regex` and `keywords`";
+            let problem = "expected exactly one of `kind`, `regex`, `keywords` and `json_path`";
             return Err(RuleError::new(field, problem));
         }
         if rule.max_bytes.is_some() && rule.regex.is_none() {
             return Err(fail("max_bytes", "is for `regex` only: remove it".to_owned()));
         }
         let (target, label) = if let Some(pattern) = &rule.regex {
-            let limit = rule.max_bytes.unwrap_or(PATTERN_MATCH_BYTES);
-            let at = if (1..=super::PATTERN_MATCH_BYTES_MAX).contains(&limit) {
-                "regex"
-            } else {
-                "max_bytes"
-            };
-            let seeker = Seeker::pattern(pattern, limit).map_err(|problem| fail(at, problem))?;
+            let limit = Seeker::match_limit(rule.max_bytes.unwrap_or(PATTERN_MATCH_BYTES));
+            let limit = limit.map_err(|problem| fail("max_bytes", problem))?;
+            let seeker = Seeker::pattern(pattern, limit).map_err(|problem| fail("regex", problem))?;
             (Target::Seeker(seeker), "CUSTOM")
         } else if let Some(words) = &rule.keywords {
             let seeker = Seeker::words(words, true).map_err(|problem| fail("keywords", problem))?;
             (Target::Seeker(seeker), "KEYWORD")
+        } else if let Some(path) = &rule.json_path {
+            let target = FieldTarget::path(path, &format!("{field}.json_path"))?;
+            (Target::Field(target), "FIELD")
         } else {
             let kind = rule.kind.unwrap_or(Kind::Email);
-            (Target::Kind(kind), kind.label())
+            let target = match kind {
+                Kind::Name => Target::Field(FieldTarget::Name),
+                Kind::Amount => Target::Field(FieldTarget::Amount),
+                Kind::Date => Target::Field(FieldTarget::Date),
+                _ => Target::Kind(kind),
+            };
+            (target, kind.label())
         };
         let label = rule.label.as_deref().unwrap_or(label);
         let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';

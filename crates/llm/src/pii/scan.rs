@@ -21,8 +21,9 @@ pub(crate) struct Place {
     pub(crate) kind: Kind,
 }
 
-/// The first of `kinds` that begins at `from` or later. `open`: the text goes on.
-pub(crate) fn next(kinds: Kinds, text: &str, from: usize, open: bool) -> Next<Place> {
+/// The first of `kinds` that begins at `from` or later. `context`: words before the text. `open`: the
+/// text goes on.
+pub(crate) fn next(kinds: Kinds, text: &str, context: &str, from: usize, open: bool) -> Next<Place> {
     let bytes = text.as_bytes();
     if kinds.is_empty() {
         return Next::Clear(bytes.len());
@@ -52,7 +53,7 @@ pub(crate) fn next(kinds: Kinds, text: &str, from: usize, open: bool) -> Next<Pl
         if !look {
             continue;
         }
-        let view = View::new(text, start, open);
+        let view = View::new(text, context, start, open);
         let found = find_at(kinds, &view, start, byte);
         if view.touched() {
             return Next::Clear(start);

@@ -1,5 +1,6 @@
 //! Texts in, scrubbed texts out: whole, or as a stream.
 
+use super::json::FieldTarget;
 use super::rules::RuleOfKind;
 use super::scan::{self, Next};
 use super::seek::Seeker;
@@ -18,6 +19,7 @@ pub struct Scrubber {
     pub(super) kinds: Kinds,
     pub(super) rule_of_kind: RuleOfKind,
     pub(super) seekers: Vec<(usize, Seeker)>,
+    pub(super) fields: Vec<(usize, FieldTarget)>,
 }
 
 /// What a rule does.
@@ -53,6 +55,7 @@ pub struct Match {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     counts: BTreeMap<Arc<str>, u64>,
+    too_deep: u64,
 }
 
 impl Found {
@@ -66,6 +69,16 @@ impl Found {
         for (label, count) in &other.counts {
             *self.counts.entry(Arc::clone(label)).or_insert(0) += count;
         }
+        self.too_deep += other.too_deep;
+    }
+
+    /// How many values of JSON were cut off because they nested too deep to look into.
+    pub fn too_deep(&self) -> u64 {
+        self.too_deep
+    }
+
+    pub(crate) fn cut_too_deep(&mut self) {
+        self.too_deep += 1;
     }
 
     /// Each label and how many there were, in the order of labels.
@@ -103,7 +116,7 @@ impl Scrubber {
 
     /// Everything the rules hold for, in order and without overlaps.
     pub fn find(&self, text: &str) -> Vec<Match> {
-        let mut search = Search::new(self, text, 0, false);
+        let mut search = Search::new(self, text, "", 0, false);
         std::iter::from_fn(|| match search.next() {
             Next::Found(found) => Some(found),
             Next::Clear(_) => None,
@@ -114,22 +127,33 @@ impl Scrubber {
     /// The text with everything the rules hold for done with as they say, and how much that was.
     pub fn scrub(&self, text: &str, vault: &mut Vault) -> (String, Found) {
         let (mut out, mut found) = (String::with_capacity(text.len()), Found::default());
-        self.scrub_from(text, 0, false, vault, &mut out, &mut found);
+        self.scrub_within(text, "", vault, &mut out, &mut found);
         (out, found)
     }
 
-    /// Scrubs from `from` as far as is decided, and says how far that is.
-    pub(super) fn scrub_from(
+    /// Scrubs a text before which there are the words `context`.
+    pub(super) fn scrub_within(
         &self,
         text: &str,
-        from: usize,
-        open: bool,
+        context: &str,
         vault: &mut Vault,
         out: &mut String,
         found: &mut Found,
-    ) -> usize {
-        let mut search = Search::new(self, text, from, open);
-        let mut copied = from;
+    ) {
+        self.drain(Search::new(self, text, context, 0, false), vault, out, found);
+    }
+
+    /// The rule for the whole of `text`, if there is one.
+    pub(super) fn all_of(&self, text: &str, context: &str) -> Option<usize> {
+        match Search::new(self, text, context, 0, false).next() {
+            Next::Found(found) if found.start == 0 && found.end == text.len() => Some(found.rule),
+            _ => None,
+        }
+    }
+
+    /// Scrubs as far as is decided, and says how far that is.
+    fn drain(&self, mut search: Search<'_>, vault: &mut Vault, out: &mut String, found: &mut Found) -> usize {
+        let (text, mut copied) = (search.text, search.at);
         loop {
             match search.next() {
                 Next::Found(place) => {
@@ -184,6 +208,7 @@ fn mask(label: &str, out: &mut String) {
 struct Search<'a> {
     scrubber: &'a Scrubber,
     text: &'a str,
+    context: &'a str,
     open: bool,
     at: usize,
     kinds: Option<Next<Match>>,
@@ -191,10 +216,11 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(scrubber: &'a Scrubber, text: &'a str, at: usize, open: bool) -> Self {
+    fn new(scrubber: &'a Scrubber, text: &'a str, context: &'a str, at: usize, open: bool) -> Self {
         Self {
             scrubber,
             text,
+            context,
             open,
             at,
             kinds: None,
@@ -207,6 +233,7 @@ impl<'a> Search<'a> {
         let Self {
             scrubber,
             text,
+            context,
             open,
             at,
             ..
@@ -237,7 +264,7 @@ impl<'a> Search<'a> {
             last.map(&mut weigh);
         }
         if behind(&self.kinds) {
-            self.kinds = Some(match scan::next(scrubber.kinds, text, at, open) {
+            self.kinds = Some(match scan::next(scrubber.kinds, text, context, at, open) {
                 Next::Found(place) => Next::Found(Match {
                     start: place.start,
                     end: place.end,
@@ -311,7 +338,8 @@ impl StreamScrubber {
     fn advance(&mut self, open: bool, vault: &mut Vault) -> String {
         let mut out = String::new();
         let scrubber = Arc::clone(&self.scrubber);
-        self.done = scrubber.scrub_from(&self.text, self.done, open, vault, &mut out, &mut self.found);
+        let search = Search::new(&scrubber, &self.text, "", self.done, open);
+        self.done = scrubber.drain(search, vault, &mut out, &mut self.found);
         if self.done > COMPACT_BYTES {
             let keep = self.text.floor_char_boundary(self.done - LOOK_BEHIND_BYTES - 8);
             self.text.drain(..keep);

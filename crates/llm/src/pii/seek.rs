@@ -43,14 +43,19 @@ enum Engine {
 }
 
 impl Seeker {
+    /// `bytes`, if a pattern may have that as its limit.
+    pub(crate) fn match_limit(bytes: usize) -> Result<usize, String> {
+        if (1..=PATTERN_MATCH_BYTES_MAX).contains(&bytes) {
+            return Ok(bytes);
+        }
+        Err(format!(
+            "expected 1 to {PATTERN_MATCH_BYTES_MAX} bytes, not {bytes}"
+        ))
+    }
+
     /// A pattern in the syntax of the crate `regex`: no look-around but `^ $ \b`, no back references,
     /// linear time.
     pub(crate) fn pattern(pattern: &str, match_max_bytes: usize) -> Result<Self, String> {
-        if !(1..=PATTERN_MATCH_BYTES_MAX).contains(&match_max_bytes) {
-            return Err(format!(
-                "a match of 1 to {PATTERN_MATCH_BYTES_MAX} bytes is possible, not {match_max_bytes}"
-            ));
-        }
         let config = meta::Config::new().nfa_size_limit(Some(PATTERN_SIZE_MAX_BYTES));
         let regex = Regex::builder()
             .configure(config)
@@ -115,10 +120,15 @@ impl Seeker {
         self.match_max_bytes + PEEK_BYTES
     }
 
+    /// How far it is certain what begins in `text`.
+    pub(crate) fn decided(&self, text: &str, open: bool) -> usize {
+        let held = if open { self.hold_max_bytes() } else { 0 };
+        text.floor_char_boundary(text.len().saturating_sub(held))
+    }
+
     /// The first match that begins at `from` or later: where it begins and ends.
     pub(crate) fn next(&self, text: &str, from: usize, open: bool) -> Next<(usize, usize)> {
-        let held = if open { self.hold_max_bytes() } else { 0 };
-        let decided = text.floor_char_boundary(text.len().saturating_sub(held));
+        let decided = self.decided(text, open);
         let (mut at, mut block_bytes) = (from, BLOCK_BYTES);
         while at < decided {
             let block_end = text.ceil_char_boundary(at + block_bytes + self.match_max_bytes);

@@ -17,6 +17,8 @@ pub const LOOK_BEHIND_BYTES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct View<'t> {
     text: &'t str,
+    /// Words that stand before the text, such as the name of the field it is in.
+    context: &'t str,
     floor: usize,
     limit: usize,
     /// More may come after `limit`.
@@ -26,10 +28,11 @@ pub(crate) struct View<'t> {
 
 impl<'t> View<'t> {
     /// The view from `start`. `open`: the text goes on after what is in hand.
-    pub(crate) fn new(text: &'t str, start: usize, open: bool) -> Self {
+    pub(crate) fn new(text: &'t str, context: &'t str, start: usize, open: bool) -> Self {
         let ahead = start + LOOK_AHEAD_BYTES;
         Self {
             text,
+            context,
             floor: text.ceil_char_boundary(start.saturating_sub(LOOK_BEHIND_BYTES)),
             limit: text.floor_char_boundary(ahead),
             open: open && ahead > text.len(),
@@ -108,7 +111,12 @@ impl<'t> View<'t> {
 
     /// The words before `at`, in lower case, those of `snake_case` and `camelCase` apart.
     pub(crate) fn words_before(&self, at: usize) -> Words {
-        Words::new(self.before(at))
+        if self.floor > 0 || self.context.is_empty() {
+            return Words::new(self.before(at));
+        }
+        let near = self.context.len().saturating_sub(LOOK_BEHIND_BYTES);
+        let context = &self.context[self.context.ceil_char_boundary(near)..];
+        Words::new(&format!("{context}: {}", self.before(at)))
     }
 }
 
