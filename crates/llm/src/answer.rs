@@ -158,8 +158,7 @@ pub enum Delta {
     Text(String),
     /// To reasoning.
     Reasoning(String),
-    /// The provider's signature over the reasoning before it. Of a text or a call it is Google's, which
-    /// only its own format can say; others leave it out.
+    /// The provider's signature over the reasoning before it.
     Signature(String),
     /// To the arguments of a call: a piece of a JSON text.
     Arguments(String),

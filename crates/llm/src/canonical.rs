@@ -397,9 +397,10 @@ impl Fields {
 }
 
 /// What a part or tool of another format is called there, for errors: its `type`, or of Google's, which
-/// have none, its first field.
+/// have none, its first field that is no remark on another.
 pub(crate) fn kind_name(value: &Value) -> &str {
-    let first = || value.as_object()?.keys().next().map(String::as_str);
+    let is_kind = |key: &&String| !key.ends_with("Signature") && !key.ends_with("Metadata");
+    let first = || value.as_object()?.keys().find(is_kind).map(String::as_str);
     value["type"].as_str().or_else(first).unwrap_or("of unknown type")
 }
 

@@ -137,6 +137,34 @@ impl Framer {
     }
 }
 
+/// Appends a message whose headers are all text. A header whose name is longer than 255 bytes, or its
+/// value than 65535, has no place in this framing and is left out; so is a message beyond 4 GiB.
+pub fn encode(headers: &[(&str, &str)], payload: &[u8], bytes: &mut Vec<u8>) {
+    let mut encoded = Vec::new();
+    for (name, value) in headers {
+        let lengths = (u8::try_from(name.len()), u16::try_from(value.len()));
+        let (Ok(name_bytes), Ok(value_bytes)) = lengths else {
+            continue;
+        };
+        encoded.push(name_bytes);
+        encoded.extend_from_slice(name.as_bytes());
+        encoded.push(7);
+        encoded.extend_from_slice(&value_bytes.to_be_bytes());
+        encoded.extend_from_slice(value.as_bytes());
+    }
+    let total = PRELUDE_BYTES + encoded.len() + payload.len() + MESSAGE_CRC_BYTES;
+    let (Ok(total), Ok(headers_bytes)) = (u32::try_from(total), u32::try_from(encoded.len())) else {
+        return;
+    };
+    let start = bytes.len();
+    bytes.extend(total.to_be_bytes());
+    bytes.extend(headers_bytes.to_be_bytes());
+    bytes.extend(crc32(&bytes[start..]).to_be_bytes());
+    bytes.extend_from_slice(&encoded);
+    bytes.extend_from_slice(payload);
+    bytes.extend(crc32(&bytes[start..]).to_be_bytes());
+}
+
 /// The first message of `bytes` and its length, or `None` where it is not complete.
 fn parse(bytes: &[u8], limit_bytes: usize) -> Result<Option<(Message, usize)>, FrameError> {
     let mut prelude = Reader(bytes);
@@ -333,6 +361,28 @@ mod tests {
         assert_eq!(messages[0].header("h"), Some("hé"));
         assert_eq!(messages[0].header("a"), None);
         assert_eq!(messages[0].payload, b"{}");
+    }
+
+    #[test]
+    fn what_is_encoded_reads_the_same() {
+        let long = "x".repeat(70_000);
+        let headers = [(":event-type", "messageStart"), ("é", ""), ("left out", &long)];
+        let mut bytes = Vec::new();
+        encode(&headers, b"{}", &mut bytes);
+        encode(&[], b"", &mut bytes);
+        let (messages, end) = run([&bytes[..]]);
+        assert_eq!(end, Ok(()));
+        let text = |text: &str| HeaderValue::Text(text.to_owned());
+        let expected = [
+            (":event-type".to_owned(), text("messageStart")),
+            ("é".to_owned(), text("")),
+        ];
+        assert_eq!(messages[0].headers, expected);
+        assert_eq!(messages[0].payload, b"{}");
+        assert_eq!((messages[1].headers.len(), messages[1].payload.len()), (0, 0));
+        let mut same = Vec::new();
+        encode(&[("a", "b")], b"{}", &mut same);
+        assert_eq!(same, frame(b"\x01a\x07\x00\x01b", b"{}"));
     }
 
     #[test]

@@ -12,7 +12,12 @@ use std::collections::BTreeMap;
 
 /// Formats whose requests are read and written here; those between the first two are compared in
 /// `requests.rs`.
-const FORMATS: [Format; 3] = [Format::Chat, Format::Messages, Format::GenerateContent];
+const FORMATS: [Format; 4] = [
+    Format::Chat,
+    Format::Messages,
+    Format::GenerateContent,
+    Format::Converse,
+];
 
 fn requests() -> Vec<(String, Request)> {
     let mut requests = Vec::new();
@@ -23,12 +28,19 @@ fn requests() -> Vec<(String, Request)> {
             _ if path.ends_with("/chat/completions") => Format::Chat,
             _ if path.ends_with("/v1/messages") => Format::Messages,
             _ if path.ends_with("enerateContent") => Format::GenerateContent,
+            _ if path.ends_with("/converse") || path.ends_with("/converse-stream") => Format::Converse,
             _ => continue,
         };
-        let model = path.rsplit('/').find(|part| part.contains(':'));
+        if !interaction["request"]["body_json"].is_object() {
+            continue;
+        }
+        let model = match format {
+            Format::Converse => path.rsplit('/').nth(1),
+            _ => path.rsplit('/').next().and_then(|last| last.split(':').next()),
+        };
         let facts = PathFacts {
-            model: model.map(|part| part.split(':').next().unwrap().to_owned()),
-            stream: path.ends_with("streamGenerateContent"),
+            model: model.map(str::to_owned),
+            stream: path.ends_with("streamGenerateContent") || path.ends_with("converse-stream"),
         };
         let name = name.rsplit('/').take(2).collect::<Vec<_>>().join(" ");
         let request = convert::read_request(format, interaction["request"]["body_json"].clone(), &facts);

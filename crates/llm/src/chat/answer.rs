@@ -405,7 +405,9 @@ impl Writer {
                 call.insert("type".to_owned(), "function".into());
                 let function = json!({"name": name, "arguments": if_empty(Some(arguments.clone()))});
                 call.insert("function".to_owned(), function);
-                self.others(&mut call, &part.other, "tool_calls[].");
+                let mut other = part.other.clone();
+                put(&mut call, "extra_content", signature_of_google(&mut other));
+                self.others(&mut call, &other, "tool_calls[].");
                 message.calls.push(call.into());
                 continue;
             }
@@ -462,6 +464,12 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Google's signature over a call, where its own endpoint of this format has it. Gemini 3 wants it back.
+pub(super) fn signature_of_google(other: &mut Map<String, Value>) -> Option<Value> {
+    let signature = other.shift_remove("thoughtSignature")?;
+    Some(json!({"google": {"thought_signature": signature}}))
 }
 
 /// A detail of reasoning as OpenRouter writes it, so that a client can hand the signature back.

@@ -1,6 +1,8 @@
 //! OpenAI Chat Completions: writing a stream (`chat.completion.chunk`).
 
-use super::answer::{reasoning_detail, write_image, write_logprobs, write_stop, write_usage};
+use super::answer::{
+    reasoning_detail, signature_of_google, write_image, write_logprobs, write_stop, write_usage,
+};
 use crate::answer::{Delta, StreamEvent, StreamPart};
 use crate::canonical::{Part, PartKind};
 use crate::convert::{StreamOptions, WriteStream};
@@ -82,10 +84,11 @@ impl StreamWriter {
     fn part(&mut self, choice: usize, part: usize, kind: &StreamPart, bytes: &mut Vec<u8>) {
         match kind {
             StreamPart::Text | StreamPart::Reasoning => {}
-            StreamPart::ToolCall { id, name } => self.call(choice, Some(part), id, name, "", bytes),
+            StreamPart::ToolCall { id, name } => self.call(choice, Some(part), id, name, ("", None), bytes),
             StreamPart::Whole(whole) => {
                 if let PartKind::ToolCall { id, name, arguments } = &whole.kind {
-                    self.call(choice, None, id, name, arguments, bytes);
+                    let signature = signature_of_google(&mut whole.other.clone());
+                    self.call(choice, None, id, name, (arguments, signature), bytes);
                 } else if let Some(delta) = whole_delta(whole) {
                     self.say(choice, delta, Map::new(), bytes);
                 }
@@ -99,7 +102,7 @@ impl StreamWriter {
         part: Option<usize>,
         id: &str,
         name: &str,
-        arguments: &str,
+        (arguments, signature): (&str, Option<Value>),
         bytes: &mut Vec<u8>,
     ) {
         let state = self.choices.entry(choice).or_default();
@@ -108,8 +111,11 @@ impl StreamWriter {
         if let Some(part) = part {
             state.calls.insert(part, (index, false));
         }
-        let call = json!({"index": index, "id": id, "type": "function",
+        let mut call = json!({"index": index, "id": id, "type": "function",
             "function": {"name": name, "arguments": arguments}});
+        if let Some(signature) = signature {
+            call["extra_content"] = signature;
+        }
         self.say(choice, json!({"tool_calls": [call]}), Map::new(), bytes);
     }
 

@@ -211,7 +211,7 @@ pub(super) fn write_usage(usage: &Usage) -> Value {
 /// # Errors
 /// See [`crate::convert::write_answer`].
 pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
-    let mut writer = PartWriter::new(answer.format);
+    let mut writer = PartWriter::for_answer(answer.format);
     let mut body = Map::new();
     let was_blocked = writer.own && block_reason(&answer.other).is_some();
     let mut candidates = Vec::new();

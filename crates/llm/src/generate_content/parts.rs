@@ -194,6 +194,8 @@ fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
 pub(super) struct PartWriter {
     /// The document came in this format, so its unknown fields may be written.
     pub(super) own: bool,
+    /// In an answer, what has no words is left out; in a request it is refused.
+    in_answer: bool,
     pub(super) dropped: Vec<String>,
     /// Names of the tools called, by the id of the call.
     names: BTreeMap<String, String>,
@@ -203,8 +205,16 @@ impl PartWriter {
     pub(super) fn new(format: Format) -> Self {
         Self {
             own: format == Format::GenerateContent,
+            in_answer: false,
             dropped: Vec::new(),
             names: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn for_answer(format: Format) -> Self {
+        Self {
+            in_answer: true,
+            ..Self::new(format)
         }
     }
 
@@ -276,7 +286,17 @@ impl PartWriter {
                 self.media(&mut body, source, name.as_deref(), "application/pdf")?;
             }
             PartKind::Other(value) if self.own => return Ok(Some(value.clone())),
-            PartKind::Other(value) => return write_sound(value).map(Some),
+            PartKind::Other(value) if value["type"] == "refusal" => {
+                put(&mut body, "text", value["refusal"].as_str());
+            }
+            PartKind::Other(value) => match write_sound(value) {
+                None if self.in_answer => {
+                    self.dropped.push(format!("parts[].{}", kind_name(value)));
+                    return Ok(None);
+                }
+                None => return Err(Self::refuse(kind_name(value))),
+                sound => return Ok(sound),
+            },
         }
         if part.cache_control.is_some() {
             self.dropped.push("cache_control".to_owned());
@@ -285,7 +305,7 @@ impl PartWriter {
         Ok(Some(body.into()))
     }
 
-    fn call(&self, id: &str, name: &str, arguments: &str) -> Result<Value, ConvertError> {
+    fn call(&mut self, id: &str, name: &str, arguments: &str) -> Result<Value, ConvertError> {
         let mut call = Map::new();
         if !id.starts_with(MADE_ID) {
             call.insert("id".to_owned(), id.into());
@@ -296,10 +316,21 @@ impl PartWriter {
                 call.insert("args".to_owned(), json!({}));
             }
         } else {
-            let args = parse_object(arguments).ok_or_else(|| ConvertError::Invalid {
-                field: format!("arguments of the call `{id}`"),
-                expected: "a JSON object in a string",
-            })?;
+            let args = match parse_object(arguments) {
+                Some(args) => args,
+                // A client that runs the tool must not run it without arguments: let it fail.
+                None if self.in_answer => {
+                    let note = "tool_calls[].function.arguments (not a JSON object)";
+                    self.dropped.push(note.to_owned());
+                    super::one("unparsed_arguments", arguments)
+                }
+                None => {
+                    return Err(ConvertError::Invalid {
+                        field: format!("arguments of the call `{id}`"),
+                        expected: "a JSON object in a string",
+                    });
+                }
+            };
             call.insert("args".to_owned(), args.into());
         }
         Ok(call.into())
@@ -392,18 +423,11 @@ impl PartWriter {
 }
 
 /// Sound in a Chat request; other kinds have no words here.
-fn write_sound(value: &Value) -> Result<Value, ConvertError> {
+fn write_sound(value: &Value) -> Option<Value> {
     let sound = &value["input_audio"];
-    match (
-        value["type"].as_str(),
-        sound["format"].as_str(),
-        sound["data"].as_str(),
-    ) {
-        (Some("input_audio"), Some(format), Some(data)) => {
-            Ok(json!({"inlineData": {"mimeType": format!("audio/{format}"), "data": data}}))
-        }
-        _ => Err(PartWriter::refuse(kind_name(value))),
-    }
+    let (format, data) = (sound["format"].as_str()?, sound["data"].as_str()?);
+    (value["type"] == "input_audio")
+        .then(|| json!({"inlineData": {"mimeType": format!("audio/{format}"), "data": data}}))
 }
 
 /// The media type that the end of a URL's path tells. Google wants to be told.

@@ -4,17 +4,17 @@
 //! There is no end mark: a stream is complete when the connection ends after a `finishReason`. Old models
 //! give one in every event, so a choice is told to have stopped only when the bytes end.
 //!
-//! A signature over a part other than reasoning comes as [`Delta::Signature`] of that part; Gemini 3 wants
-//! those back. Citations and grounding are not told in streams.
+//! Gemini 3 wants its signatures over calls back, so a signed call comes whole, with the signature in its
+//! `other`. Signatures over text, citations and grounding are not told in streams.
 
 use super::answer::{
     block_reason, call_scope, created_s, put_name, read_logprobs, read_stop, write_logprobs, write_stop,
     write_usage,
 };
 use super::parts::{PartReader, PartWriter};
-use super::{MADE_ID, fields, object, one};
+use super::{fields, object};
 use crate::answer::{Delta, Stop, StreamEvent, StreamPart};
-use crate::canonical::{ConvertError, Part, PartKind};
+use crate::canonical::{ConvertError, Part, PartKind, plain};
 use crate::convert::{ReadStream, StreamOptions, WriteStream, cut_short};
 use crate::error::{ErrorAnswer, read_error, write_error};
 use crate::format::Format;
@@ -135,6 +135,13 @@ impl ReadStream for StreamReader {
 impl StreamReader {
     fn end_in_error(&mut self, error: ErrorAnswer, events: &mut Vec<StreamEvent>) {
         self.ended = true;
+        if !std::mem::replace(&mut self.started, true) {
+            events.push(StreamEvent::Start {
+                id: String::new(),
+                model: String::new(),
+                created_s: None,
+            });
+        }
         for (&idx, choice) in &mut self.choices {
             choice.close(idx, events);
         }
@@ -207,29 +214,23 @@ impl ChoiceState {
         events: &mut Vec<StreamEvent>,
     ) -> Result<(), ConvertError> {
         let part = self.reader.read(part, path)?;
-        let signature = part.other.get("thoughtSignature").and_then(Value::as_str);
-        let signature = signature.map(str::to_owned);
+        let is_signed = part.other.contains_key("thoughtSignature");
         match part.kind {
-            PartKind::Text(text) => {
-                self.text(choice, Open::Text, Delta::Text(text), signature, events);
-            }
+            PartKind::Text(text) => self.text(choice, Open::Text, Delta::Text(text), None, events),
             PartKind::Reasoning { text, signature } => {
                 self.text(choice, Open::Reasoning, Delta::Reasoning(text), signature, events);
             }
-            PartKind::ToolCall { id, name, arguments } => {
+            PartKind::ToolCall { id, name, arguments } if !is_signed => {
                 self.has_call = true;
                 let part = self.start(choice, StreamPart::ToolCall { id, name }, events);
                 if !arguments.is_empty() {
                     let delta = Delta::Arguments(arguments);
                     events.push(StreamEvent::Delta { choice, part, delta });
                 }
-                if let Some(signature) = signature {
-                    let delta = Delta::Signature(signature);
-                    events.push(StreamEvent::Delta { choice, part, delta });
-                }
                 events.push(StreamEvent::PartEnd { choice, part });
             }
             _ => {
+                self.has_call |= matches!(part.kind, PartKind::ToolCall { .. });
                 let part = self.start(choice, StreamPart::Whole(Box::new(part)), events);
                 events.push(StreamEvent::PartEnd { choice, part });
             }
@@ -298,7 +299,6 @@ enum OpenPart {
         id: String,
         name: String,
         arguments: String,
-        signature: Option<String>,
     },
 }
 
@@ -347,35 +347,27 @@ impl StreamWriter {
         self.chunk(&error, bytes);
     }
 
-    fn fail_because(&mut self, message: &str, bytes: &mut Vec<u8>) {
-        let error = ErrorAnswer {
-            status: 502,
-            message: message.to_owned(),
-            code: None,
-            param: None,
-        };
-        self.fail(&error, bytes);
-    }
-
     fn delta(&mut self, at: (usize, usize), delta: &Delta, bytes: &mut Vec<u8>) {
         let part = match (self.parts.get_mut(&at), delta) {
             (Some(OpenPart::Text), Delta::Text(text)) => json!({"text": text}),
-            (Some(OpenPart::Text), Delta::Signature(text)) => json!({"text": "", "thoughtSignature": text}),
             (Some(OpenPart::Reasoning), Delta::Reasoning(text)) => json!({"text": text, "thought": true}),
             (Some(OpenPart::Call { arguments, .. }), Delta::Arguments(piece)) => {
                 self.held_bytes += piece.len();
                 if self.held_bytes > ARGUMENTS_BYTES_MAX {
-                    self.fail_because("the arguments of the answer's calls are too long", bytes);
+                    let message = "the arguments of the answer's calls are too long";
+                    let error = ErrorAnswer {
+                        status: 502,
+                        message: message.to_owned(),
+                        code: None,
+                        param: None,
+                    };
+                    self.fail(&error, bytes);
                 } else {
                     arguments.push_str(piece);
                 }
                 return;
             }
-            (Some(OpenPart::Call { signature, .. }), Delta::Signature(text)) => {
-                *signature = Some(text.clone());
-                return;
-            }
-            // Signatures over reasoning are another maker's: Google's are over the other parts.
+            // Signatures over reasoning are another maker's: Google's are over calls and texts.
             _ => return,
         };
         self.part(at.0, &part, bytes);
@@ -384,51 +376,26 @@ impl StreamWriter {
     /// Writes a part that does not come in pieces, if this format has words for it.
     fn whole(&mut self, choice: usize, part: &Part, bytes: &mut Vec<u8>) {
         // The parts of every other format have a `type`, those of this one never.
-        let own = matches!(&part.kind, PartKind::Other(value) if value.get("type").is_none());
-        let mut writer = PartWriter::new(if own {
+        let own = match &part.kind {
+            PartKind::Other(value) => value.get("type").is_none(),
+            _ => part.other.contains_key("thoughtSignature"),
+        };
+        let format = if own {
             Format::GenerateContent
         } else {
             Format::Chat
-        });
-        if let Ok(written) = writer.write_all([part]) {
-            for part in written {
-                self.part(choice, &part, bytes);
-            }
+        };
+        let written = PartWriter::for_answer(format).write_all([part]);
+        for part in written.unwrap_or_default() {
+            self.part(choice, &part, bytes);
         }
     }
 
     fn end_part(&mut self, at: (usize, usize), bytes: &mut Vec<u8>) {
-        let Some(OpenPart::Call {
-            id,
-            name,
-            arguments,
-            signature,
-        }) = self.parts.remove(&at)
-        else {
-            return;
-        };
-        self.held_bytes -= arguments.len();
-        let args = if arguments.trim().is_empty() {
-            "{}"
-        } else {
-            &arguments
-        };
-        let Ok(args) = serde_json::from_str::<Map<String, Value>>(args) else {
-            let message = format!("the arguments of the call of `{name}` are not a JSON object");
-            self.fail_because(&message, bytes);
-            return;
-        };
-        let mut call = Map::new();
-        if !id.starts_with(MADE_ID) {
-            call.insert("id".to_owned(), id.into());
+        if let Some(OpenPart::Call { id, name, arguments }) = self.parts.remove(&at) {
+            self.held_bytes -= arguments.len();
+            self.whole(at.0, &plain(PartKind::ToolCall { id, name, arguments }), bytes);
         }
-        call.insert("name".to_owned(), name.into());
-        call.insert("args".to_owned(), args.into());
-        let mut part = one("functionCall", call);
-        if let Some(signature) = signature {
-            part.insert("thoughtSignature".to_owned(), signature.into());
-        }
-        self.part(at.0, &part.into(), bytes);
     }
 
     fn end(&mut self, bytes: &mut Vec<u8>) {
@@ -471,7 +438,6 @@ impl WriteStream for StreamWriter {
                         id: id.clone(),
                         name: name.clone(),
                         arguments: String::new(),
-                        signature: None,
                     },
                     StreamPart::Whole(whole) => {
                         self.whole(*choice, whole, bytes);

@@ -132,9 +132,6 @@ pub(crate) fn assemble(events: &[StreamEvent]) -> Assembled {
                     (PartKind::Reasoning { signature, .. }, Delta::Signature(more)) => {
                         signature.get_or_insert_default().push_str(&more);
                     }
-                    (_, Delta::Signature(signature)) => {
-                        part.other.insert("thoughtSignature".to_owned(), signature.into());
-                    }
                     (kind, delta) => panic!("{delta:?} of {kind:?}"),
                 }
             }
@@ -161,7 +158,11 @@ pub(crate) fn assemble(events: &[StreamEvent]) -> Assembled {
 #[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn merge_texts(parts: &[Part]) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
-    for part in parts.iter().cloned() {
+    for mut part in parts.iter().cloned() {
+        if let PartKind::Text(_) = &part.kind {
+            // Signatures over text are not told in streams.
+            part.other.shift_remove("thoughtSignature");
+        }
         let merged = match (out.last_mut().map(|last| &mut last.kind), &part.kind) {
             (Some(PartKind::Text(text)), PartKind::Text(more)) => {
                 text.push_str(more);
