@@ -28,7 +28,7 @@ const MODES: [&str; 5] = ["chat", "responses", "completion", "embedding", "reran
 
 /// Kinds of providers and the values of `litellm_provider` that are theirs; of two rows with one name the
 /// earlier provider's wins. `vertex_ai-*` is vertex.
-const KINDS: [(&str, &[&str]); 26] = [
+const KINDS: [(&str, &[&str]); 27] = [
     ("anthropic", &["anthropic"]),
     ("azure", &["azure", "azure_text", "azure_ai"]),
     ("bedrock", &["bedrock_converse", "bedrock"]),
@@ -39,8 +39,8 @@ const KINDS: [(&str, &[&str]); 26] = [
     ("fireworks", &["fireworks_ai", "fireworks_ai-embedding-models"]),
     ("gemini", &["gemini"]),
     ("groq", &["groq"]),
-    ("hunyuan", &["tencent"]),
-    ("meta_llama", &["meta_llama", "meta"]),
+    ("meta", &["meta"]),
+    ("meta_llama", &["meta_llama"]),
     ("minimax", &["minimax"]),
     ("mistral", &["mistral", "codestral", "text-completion-codestral"]),
     ("moonshot", &["moonshot"]),
@@ -50,6 +50,7 @@ const KINDS: [(&str, &[&str]); 26] = [
     ("perplexity", &["perplexity"]),
     // Baidu is not in the table: its models as others sell them, marked by `priced_from`.
     ("qianfan", &["aihubmix", "novita", "fireworks_ai"]),
+    ("tencent", &["tencent"]),
     ("together", &["together_ai"]),
     ("vertex", &["vertex_ai"]),
     ("volcengine", &["volcengine"]),

@@ -9,6 +9,8 @@
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`embeddings`], [`count`] and [`models`]: the lesser endpoints.
 //! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
+//! * [`presets`]: providers as rows of data.
+//! * [`estimate`]: how many tokens a text is, about and at most.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
 //! * [`guard`]: words and patterns that are blocked, masked or noted.
@@ -27,6 +29,7 @@ pub mod convert;
 pub mod count;
 pub mod embeddings;
 pub mod error;
+pub mod estimate;
 pub mod eventstream;
 pub mod format;
 pub mod generate_content;
@@ -35,6 +38,7 @@ pub mod messages;
 pub mod models;
 pub mod money;
 pub mod pii;
+pub mod presets;
 pub mod responses;
 pub mod splice;
 pub mod sse;
