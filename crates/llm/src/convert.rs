@@ -140,6 +140,8 @@ pub struct StreamOptions {
     pub request_id: String,
     /// Seconds since 1970, for formats that tell when the answer was made and wires that do not.
     pub now_s: u64,
+    /// The format of the provider, for signatures: only their maker accepts them again.
+    pub provider: Option<Format>,
 }
 
 /// A reader for a provider's stream.

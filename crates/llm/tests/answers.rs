@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::recorded;
+use common::{check_golden, recorded};
 use llm::answer::{Answer, StreamEvent};
 use llm::assemble::Assembler;
 use llm::canonical::PartKind;
@@ -76,6 +76,7 @@ fn write_stream(format: Format, events: &[StreamEvent]) -> String {
         include_usage: true,
         request_id: "r1".to_owned(),
         now_s: 123,
+        provider: Some(Format::Messages),
         ..StreamOptions::default()
     };
     let mut writer = convert::stream_writer(format, options);
@@ -336,4 +337,79 @@ fn a_stream_put_together_is_the_answer_in_whole() {
         n_checked += 1;
     }
     assert!(n_checked >= 130);
+}
+
+/// Long texts are cut: the golden file is to be read.
+fn shorten(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.chars().count() > 60 => {
+            let start: String = text.chars().take(50).collect();
+            format!("{start}… ({} bytes)", text.len()).into()
+        }
+        Value::Array(items) => items.iter().map(shorten).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| (key.clone(), shorten(value)));
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn across(answer: &Answer, to: Format) -> String {
+    match convert::write_answer(to, answer) {
+        Err(error) => format!("{error}\n"),
+        Ok(written) => {
+            let dropped = match &written.dropped[..] {
+                [] => String::new(),
+                dropped => format!("dropped: {}\n", dropped.join(", ")),
+            };
+            format!("{dropped}{}\n", shorten(&written.body))
+        }
+    }
+}
+
+fn other(format: Format) -> Format {
+    if format == Format::Chat {
+        Format::Messages
+    } else {
+        Format::Chat
+    }
+}
+
+#[test]
+fn recorded_answers_across_formats() {
+    let mut shown = String::new();
+    for (name, from, body) in answers() {
+        let answer = convert::read_answer(from, body).unwrap();
+        let to = other(from);
+        shown += &format!("{name} {from:?} to {to:?}\n{}", across(&answer, to));
+        // What is there in the other format says the same.
+        if let Ok(written) = convert::write_answer(to, &answer) {
+            let again = convert::read_answer(to, written.body).unwrap();
+            let total = |answer: &Answer| answer.usage.map_or(0, |usage| usage.total());
+            assert_eq!(total(&again), total(&answer), "{name}");
+        }
+    }
+    check_golden("answers-across.txt", &shown);
+}
+
+#[test]
+fn recorded_streams_across_formats() {
+    let mut shown = String::new();
+    for (name, from, body) in streams() {
+        let events = read_stream(from, &[body.as_bytes()]);
+        let to = other(from);
+        let written = write_stream(to, &events);
+        let seen = assemble(to, &read_stream(to, &[written.as_bytes()]));
+        shown += &format!(
+            "{name} {from:?} to {to:?}: {} bytes\n{}",
+            written.len(),
+            across(&seen, to)
+        );
+        if let Some(at) = written.find("\"error\":{") {
+            let start = written[..at].rfind("data:").unwrap_or(at);
+            shown += &format!("{}\n", written[start..].lines().next().unwrap_or_default());
+        }
+    }
+    check_golden("streams-across.txt", &shown);
 }

@@ -74,7 +74,7 @@ fn check_chat(deltas: &Value, expected: &[&str]) {
     assert_eq!(seen, expected, "{deltas}");
 }
 
-fn call(fields: Value) -> Value {
+fn call(fields: &Value) -> Value {
     json!({"tool_calls": [fields]})
 }
 
@@ -106,8 +106,10 @@ fn chat_text_and_reasoning() {
     );
     // OpenRouter.
     let text = json!([{"type": "reasoning.text", "text": "a", "index": 0}]);
-    let signed = json!([{"type": "reasoning.text", "signature": "s", "index": 0}]);
-    let hidden = json!([{"type": "reasoning.encrypted", "data": "x", "index": 1}]);
+    let signed =
+        json!([{"type": "reasoning.text", "signature": "s", "format": "anthropic-claude-v1", "index": 0}]);
+    let hidden =
+        json!([{"type": "reasoning.encrypted", "data": "x", "format": "anthropic-claude-v1", "index": 1}]);
     check_chat(
         &json!([{"reasoning": "a", "reasoning_details": text}, {"reasoning_details": signed}, [{"reasoning_details": hidden}, "stop"]]),
         &[
@@ -185,14 +187,14 @@ fn chat_calls_of_tools() {
     check_chat(
         &json!([
             call(
-                json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}})
+                &json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}})
             ),
-            call(json!({"index": 0, "function": {"arguments": "{\"x\":"}})),
+            call(&json!({"index": 0, "function": {"arguments": "{\"x\":"}})),
             call(
-                json!({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}})
+                &json!({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}})
             ),
             [
-                call(json!({"index": 0, "function": {"arguments": "1}"}})),
+                call(&json!({"index": 0, "function": {"arguments": "1}"}})),
                 "tool_calls"
             ],
         ]),
@@ -201,10 +203,10 @@ fn chat_calls_of_tools() {
     // Id and name repeated.
     check_chat(
         &json!([
-            call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})),
-            call(json!({"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}})),
+            call(&json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})),
+            call(&json!({"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}})),
             [
-                call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "1}"}})),
+                call(&json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "1}"}})),
                 "tool_calls"
             ],
         ]),
@@ -213,10 +215,10 @@ fn chat_calls_of_tools() {
     // No index, but the id.
     check_chat(
         &json!([
-            call(json!({"id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})),
-            call(json!({"id": "b", "function": {"name": "g", "arguments": "{}"}})),
+            call(&json!({"id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})),
+            call(&json!({"id": "b", "function": {"name": "g", "arguments": "{}"}})),
             [
-                call(json!({"id": "a", "function": {"arguments": "1}"}})),
+                call(&json!({"id": "a", "function": {"arguments": "1}"}})),
                 "tool_calls"
             ],
         ]),
@@ -241,9 +243,9 @@ fn chat_calls_of_tools() {
     // Another id with each piece: a piece without a name is of the call of its index.
     check_chat(
         &json!([
-            call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}})),
+            call(&json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}})),
             [
-                call(json!({"index": 0, "id": "z", "function": {"arguments": "}"}})),
+                call(&json!({"index": 0, "id": "z", "function": {"arguments": "}"}})),
                 "tool_calls"
             ],
         ]),
@@ -258,7 +260,7 @@ fn chat_calls_of_tools() {
     // No id: one is made.
     check_chat(
         &json!([[
-            call(json!({"index": 0, "id": "", "function": {"name": "f", "arguments": "{}"}})),
+            call(&json!({"index": 0, "id": "", "function": {"name": "f", "arguments": "{}"}})),
             "tool_calls"
         ]]),
         &["+0.0 call call_c_0_0 f", "0.0 \"{}\"", "-0.0", "stop 0 ToolUse"],
@@ -267,8 +269,8 @@ fn chat_calls_of_tools() {
     check_chat(
         &json!([
             {"content": "I look."},
-            call(json!({"index": 0, "id": "a", "function": {"arguments": "{"}})),
-            [call(json!({"index": 0, "function": {"name": "f", "arguments": "}"}})), "tool_calls"],
+            call(&json!({"index": 0, "id": "a", "function": {"arguments": "{"}})),
+            [call(&json!({"index": 0, "function": {"name": "f", "arguments": "}"}})), "tool_calls"],
         ]),
         &[
             "+0.0 text",

@@ -101,9 +101,15 @@ fn read_choice(choice: Value, idx: usize, answer_id: &str) -> Result<Choice, Con
     let reasoning = message.text("reasoning_content")?;
     // OpenRouter, Groq and newer vLLM; those that send both send the same twice.
     let reasoning = reasoning.or(message.text("reasoning")?);
-    if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
-        let signature = message.rest.get("reasoning_details").and_then(only_signature);
-        parts.push(plain(PartKind::Reasoning { text, signature }));
+    let details = message.rest.get("reasoning_details");
+    let signed = details.map(|details| claude_reasoning(details, reasoning.as_deref()));
+    match signed.filter(|signed| !signed.is_empty()) {
+        Some(signed) => parts.extend(signed.into_iter().map(plain)),
+        None => {
+            let text = reasoning.filter(|text| !text.is_empty());
+            let signature = None;
+            parts.extend(text.map(|text| plain(PartKind::Reasoning { text, signature })));
+        }
     }
     read_content(&mut message, &mut parts)?;
     if let Some(refusal) = message.text("refusal")?.filter(|text| !text.is_empty()) {
@@ -199,15 +205,32 @@ pub(super) fn read_image(image: &Value) -> Option<PartKind> {
     }))
 }
 
-/// OpenRouter's place for the signature over reasoning; of several, none is of the whole text.
-pub(super) fn only_signature(details: &Value) -> Option<String> {
-    let signed = details
-        .as_array()?
-        .iter()
-        .filter_map(|detail| detail["signature"].as_str());
-    let mut signed = signed.filter(|signature| !signature.is_empty());
-    let only = signed.next()?;
-    signed.next().is_none().then(|| only.to_owned())
+/// Reasoning that Claude signed or hides, in OpenRouter's `reasoning_details`, where this format has no
+/// place for it. Of other makers they are left where they are: nobody else takes them. `said` is the text
+/// of all reasoning, which streams tell beside the details.
+pub(super) fn claude_reasoning(details: &Value, said: Option<&str>) -> Vec<PartKind> {
+    let details = details.as_array().into_iter().flatten();
+    let details = details.filter(|detail| detail["format"] == CLAUDE);
+    let signature = |detail: &Value| {
+        let signature = detail["signature"].as_str()?;
+        (!signature.is_empty()).then(|| signature.to_owned())
+    };
+    let is_only = details.clone().filter_map(signature).count() == 1;
+    let read = |detail: &Value| {
+        if detail["type"] == "reasoning.encrypted" {
+            let data = detail["data"].as_str()?;
+            return Some(PartKind::Other(
+                json!({"type": "redacted_thinking", "data": data}),
+            ));
+        }
+        let text = detail["text"].as_str().filter(|text| !text.is_empty());
+        let text = text.or(said.filter(|_| is_only)).unwrap_or_default();
+        Some(PartKind::Reasoning {
+            text: text.to_owned(),
+            signature: Some(signature(detail)?),
+        })
+    };
+    details.filter_map(read).collect()
 }
 
 fn read_call(call: Value, path: &str, made_id: impl Fn() -> String) -> Result<Part, ConvertError> {
@@ -360,6 +383,7 @@ pub(crate) fn write_usage(usage: &Usage) -> Value {
 pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
     let mut writer = Writer {
         own: answer.format == Format::Chat,
+        signer: signer(Some(answer.format)),
         dropped: Vec::new(),
     };
     let choices = answer.choices.iter().enumerate();
@@ -383,6 +407,7 @@ pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
 struct Writer {
     /// The answer came in this format, so its unknown fields may be written.
     own: bool,
+    signer: &'static str,
     dropped: Vec<String>,
 }
 
@@ -435,7 +460,9 @@ impl Writer {
                 if signature.is_some() {
                     message.signed = true;
                 }
-                message.details.push(reasoning_detail(text, signature.as_deref()));
+                let index = message.details.len();
+                let detail = reasoning_detail(index, text, signature.as_deref(), self.signer);
+                message.details.push(detail);
             }
             PartKind::Image(source) => message.images.push(write_image(source)?),
             PartKind::Other(value) => match value["type"].as_str() {
@@ -445,9 +472,9 @@ impl Writer {
                 }
                 Some("redacted_thinking") => {
                     message.signed = true;
-                    message
-                        .details
-                        .push(json!({"type": "reasoning.encrypted", "data": value["data"]}));
+                    let index = message.details.len();
+                    let detail = hidden_detail(index, &value["data"], self.signer);
+                    message.details.push(detail);
                 }
                 Some("custom") if self.own => message.calls.push(value.clone()),
                 _ if self.own => message.pieces.push(value.clone()),
@@ -473,8 +500,41 @@ pub(super) fn signature_of_google(other: &mut Map<String, Value>) -> Option<Valu
 }
 
 /// A detail of reasoning as OpenRouter writes it, so that a client can hand the signature back.
-pub(super) fn reasoning_detail(text: &str, signature: Option<&str>) -> Value {
-    json!({"type": "reasoning.text", "text": text, "signature": signature})
+pub(super) fn reasoning_detail(index: usize, text: &str, signature: Option<&str>, signer: &str) -> Value {
+    json!({"type": "reasoning.text", "text": text, "signature": signature, "format": signer, "index": index})
+}
+
+/// Reasoning that its maker hides, as OpenRouter writes it.
+pub(super) fn hidden_detail(index: usize, data: &Value, signer: &str) -> Value {
+    json!({"type": "reasoning.encrypted", "data": data, "format": signer, "index": index})
+}
+
+/// OpenRouter's word for who signs and hides reasoning.
+pub(super) fn signer(provider: Option<Format>) -> &'static str {
+    match provider {
+        Some(Format::Messages | Format::Converse) => CLAUDE,
+        Some(Format::GenerateContent) => "google-gemini-v1",
+        Some(Format::Responses) => "openai-responses-v1",
+        Some(Format::Chat | Format::Cohere) | None => "unknown",
+    }
+}
+
+/// The signer that [`super::read_request`] takes signatures of.
+pub(super) const CLAUDE: &str = "anthropic-claude-v1";
+
+/// The names of unknown fields that say something, those of inner objects by path.
+pub(crate) fn names(other: &Map<String, Value>, path: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (key, value) in other {
+        match value {
+            Value::Null => {}
+            Value::Object(inner) if path.matches('.').count() < 2 => {
+                names.extend(self::names(inner, &format!("{path}{key}.")));
+            }
+            _ => names.push(format!("{path}{key}")),
+        }
+    }
+    names
 }
 
 /// An image as OpenRouter writes it.

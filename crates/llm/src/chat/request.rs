@@ -1,5 +1,6 @@
 //! OpenAI Chat Completions: requests, read into the canonical model and written from it.
 
+use super::answer::claude_reasoning;
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
     ToolChoice, Written, kind_name, merge, plain, put,
@@ -125,7 +126,10 @@ fn read_message(turn: Value, path: &str) -> Result<(Message, bool), ConvertError
 
 fn read_assistant(fields: &mut Fields, content: Vec<Part>) -> Result<Vec<Part>, ConvertError> {
     let mut parts = Vec::new();
-    if let Some(text) = fields.text("reasoning_content")? {
+    let signed = read_details(fields);
+    if !signed.is_empty() {
+        parts.extend(signed);
+    } else if let Some(text) = fields.text("reasoning_content")? {
         parts.push(plain(PartKind::Reasoning {
             text,
             signature: None,
@@ -158,6 +162,26 @@ fn read_assistant(fields: &mut Fields, content: Vec<Part>) -> Result<Vec<Part>, 
         });
     }
     Ok(parts)
+}
+
+/// Reasoning that Claude signed, handed back by the client in OpenRouter's `reasoning_details`, as
+/// [`super::write_answer`] gave it. The fields themselves are kept with the first part, for this format.
+fn read_details(fields: &mut Fields) -> Vec<Part> {
+    let said = ["reasoning_content", "reasoning"];
+    let said = said
+        .into_iter()
+        .find_map(|key| fields.rest.get(key).and_then(Value::as_str));
+    let details = fields.rest.get("reasoning_details");
+    let parts = details.map(|details| claude_reasoning(details, said));
+    let mut parts: Vec<Part> = parts.unwrap_or_default().into_iter().map(plain).collect();
+    if let Some(first) = parts.first_mut() {
+        for key in ["reasoning_details", "reasoning_content", "reasoning"] {
+            if let Some(value) = fields.rest.shift_remove(key) {
+                first.other.insert(key.to_owned(), value);
+            }
+        }
+    }
+    parts
 }
 
 fn read_part(part: Value, path: &str) -> Result<Part, ConvertError> {
@@ -420,6 +444,7 @@ impl Writer {
             Role::Assistant => "assistant",
         };
         let (mut content, mut calls, mut reasoning, mut n_results) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut given = Map::new();
         for part in &message.parts {
             match &part.kind {
                 PartKind::ToolResult { id, is_error, parts } => {
@@ -433,6 +458,13 @@ impl Writer {
                         self.others(call, &part.other, "tool_calls[]")?;
                     }
                     calls.push(call);
+                }
+                // Signed reasoning has the client's own fields with its first part.
+                PartKind::Reasoning { signature, .. } if self.own && signature.is_some() => {
+                    given.extend(part.other.clone());
+                }
+                PartKind::Other(value) if self.own && value["type"] == "redacted_thinking" => {
+                    given.extend(part.other.clone());
                 }
                 PartKind::Reasoning { text, .. } if self.own => reasoning.push(text.as_str()),
                 // Past reasoning is no part of what was said, and this format has no standard field for it.
@@ -452,6 +484,7 @@ impl Writer {
         if !reasoning.is_empty() {
             body.insert("reasoning_content".to_owned(), reasoning.concat().into());
         }
+        body.extend(given);
         if !calls.is_empty() {
             body.insert("tool_calls".to_owned(), calls.into());
         }

@@ -7,7 +7,7 @@
 //! several chunks is cumulative. A stream without `[DONE]` is complete if every choice got a reason.
 
 use super::answer::{
-    arguments_text, made_id, only_signature, read_image, read_logprobs, read_piece, read_stop, seconds,
+    CLAUDE, arguments_text, made_id, read_image, read_logprobs, read_piece, read_stop, seconds,
 };
 use crate::answer::{Delta, Stop, StreamEvent, StreamPart};
 use crate::canonical::{ConvertError, PartKind, plain};
@@ -390,23 +390,29 @@ impl Choice {
     /// OpenRouter's details of reasoning: they repeat the text, and have what this format has no place for.
     fn details(&mut self, choice: usize, details: &Value, is_said: bool, events: &mut Vec<StreamEvent>) {
         for detail in details.as_array().into_iter().flatten() {
-            let text = detail["text"]
-                .as_str()
-                .or(detail["summary"].as_str())
-                .unwrap_or_default();
+            let text = detail["text"].as_str().or(detail["summary"].as_str());
             if !is_said {
-                self.say(choice, Flow::Reasoning, text, events);
+                self.say(choice, Flow::Reasoning, text.unwrap_or_default(), events);
             }
-            if detail["type"] == "reasoning.encrypted" {
+            let signature = detail["signature"].as_str().filter(|text| !text.is_empty());
+            if detail["format"] != CLAUDE {
+                // Nobody but its maker takes it again.
+                if signature.is_some() || detail["data"].is_string() {
+                    let delta = json!({"reasoning_details": [detail]});
+                    let kind = json!({"type": "chat_delta", "delta": delta});
+                    self.whole(choice, PartKind::Other(kind), events);
+                }
+            } else if detail["type"] == "reasoning.encrypted" {
                 self.close_flow(choice, events);
                 let kind = json!({"type": "redacted_thinking", "data": detail["data"]});
                 self.whole(choice, PartKind::Other(kind), events);
+            } else if let Some(signature) = signature {
+                let part = self.flow(choice, Flow::Reasoning, events);
+                let delta = Delta::Signature(signature.to_owned());
+                events.push(StreamEvent::Delta { choice, part, delta });
+                // What is signed is complete.
+                self.close_flow(choice, events);
             }
-        }
-        if let Some(signature) = only_signature(details) {
-            let part = self.flow(choice, Flow::Reasoning, events);
-            let delta = Delta::Signature(signature);
-            events.push(StreamEvent::Delta { choice, part, delta });
         }
     }
 

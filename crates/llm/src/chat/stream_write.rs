@@ -1,7 +1,8 @@
 //! OpenAI Chat Completions: writing a stream (`chat.completion.chunk`).
 
 use super::answer::{
-    reasoning_detail, signature_of_google, write_image, write_logprobs, write_stop, write_usage,
+    hidden_detail, reasoning_detail, signature_of_google, signer, write_image, write_logprobs, write_stop,
+    write_usage,
 };
 use crate::answer::{Delta, StreamEvent, StreamPart};
 use crate::canonical::{Part, PartKind};
@@ -89,7 +90,7 @@ impl StreamWriter {
                 if let PartKind::ToolCall { id, name, arguments } = &whole.kind {
                     let signature = signature_of_google(&mut whole.other.clone());
                     self.call(choice, None, id, name, (arguments, signature), bytes);
-                } else if let Some(delta) = whole_delta(whole) {
+                } else if let Some(delta) = whole_delta(whole, part, signer(self.options.provider)) {
                     self.say(choice, delta, Map::new(), bytes);
                 }
             }
@@ -124,7 +125,8 @@ impl StreamWriter {
             Delta::Text(text) => json!({"content": text}),
             Delta::Reasoning(text) => json!({"reasoning_content": text}),
             Delta::Signature(signature) => {
-                json!({"reasoning_details": [reasoning_detail("", Some(signature))]})
+                let signer = signer(self.options.provider);
+                json!({"reasoning_details": [reasoning_detail(part, "", Some(signature), signer)]})
             }
             Delta::Arguments(arguments) => {
                 let known = self.choices.get_mut(&choice);
@@ -140,14 +142,15 @@ impl StreamWriter {
 }
 
 /// What a whole part is in a delta, if this format has a place for it.
-fn whole_delta(part: &Part) -> Option<Value> {
-    Some(match &part.kind {
+fn whole_delta(whole: &Part, part: usize, signer: &str) -> Option<Value> {
+    Some(match &whole.kind {
         PartKind::Text(text) if text.is_empty() => return None,
         PartKind::Text(text) => json!({"content": text}),
         PartKind::Reasoning { text, signature } => {
             let mut delta = json!({"reasoning_content": text});
             if signature.is_some() {
-                delta["reasoning_details"] = json!([reasoning_detail(text, signature.as_deref())]);
+                delta["reasoning_details"] =
+                    json!([reasoning_detail(part, text, signature.as_deref(), signer)]);
             }
             delta
         }
@@ -155,7 +158,7 @@ fn whole_delta(part: &Part) -> Option<Value> {
         PartKind::Other(value) => match value["type"].as_str()? {
             "refusal" => json!({"refusal": value["refusal"]}),
             "redacted_thinking" => {
-                json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": value["data"]}]})
+                json!({"reasoning_details": [hidden_detail(part, &value["data"], signer)]})
             }
             "chat_delta" => value["delta"].clone(),
             _ => return None,

@@ -3,6 +3,7 @@
 use super::request::read_part;
 use crate::answer::{Answer, Choice, Stop};
 use crate::canonical::{ConvertError, Fields, Part, PartKind, Written, merge};
+use crate::chat::names;
 use crate::format::Format;
 use crate::usage::{self, Usage};
 use serde_json::{Map, Value, json};
@@ -121,8 +122,7 @@ pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
     let own = answer.format == Format::Messages;
     let mut dropped = Vec::new();
     let mut drop_others = |other: &Map<String, Value>, path: &str| {
-        let given = other.iter().filter(|(_, value)| !value.is_null());
-        dropped.extend(given.map(|(key, _)| format!("{path}{key}")));
+        dropped.extend(names(other, path));
     };
     if !own {
         drop_others(&answer.other, "");

@@ -254,6 +254,7 @@ fn read_tool_choice(fields: &mut Fields) -> Result<(Option<ToolChoice>, Option<b
 pub fn write_request(request: &Request, max_tokens_if_absent: u64) -> Result<Written, ConvertError> {
     let mut writer = Writer {
         own: request.format == Format::Messages,
+        signed: request.format == Format::Chat,
         dropped: Vec::new(),
     };
     let mut body = Map::new();
@@ -328,6 +329,8 @@ fn write_tool_choice(request: &Request) -> Option<Value> {
 struct Writer {
     /// The request came in this format, so its unknown fields may be written.
     own: bool,
+    /// Signatures in it are Anthropic's: the format's reader takes no others.
+    signed: bool,
     dropped: Vec<String>,
 }
 
@@ -411,7 +414,11 @@ impl Writer {
         let mut blocks = Vec::with_capacity(parts.len());
         for part in parts {
             // Anthropic accepts past reasoning only under a signature of its own.
-            if !self.own && matches!(part.kind, PartKind::Reasoning { .. }) {
+            if self.signed
+                && let Some(block) = signed_reasoning(&part.kind)
+            {
+                blocks.push(block);
+            } else if !self.own && matches!(part.kind, PartKind::Reasoning { .. }) {
                 self.dropped.push("reasoning_content".to_owned());
             } else {
                 blocks.push(self.part(part)?);
@@ -545,6 +552,18 @@ impl Writer {
             body.insert("output_config".to_owned(), config.into());
         }
         Ok(())
+    }
+}
+
+/// Reasoning that Anthropic takes back.
+fn signed_reasoning(kind: &PartKind) -> Option<Value> {
+    match kind {
+        PartKind::Reasoning {
+            text,
+            signature: Some(signature),
+        } => Some(json!({"type": "thinking", "thinking": text, "signature": signature})),
+        PartKind::Other(value) if value["type"] == "redacted_thinking" => Some(value.clone()),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// Every recorded call: its name and `{request, response}`, in a fixed order.
+#[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn recorded() -> Vec<(String, Value)> {
     let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let shared = std::env::var_os("WEIR_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
