@@ -97,6 +97,25 @@ pub(crate) fn letters(random: &mut Random, number: usize) -> String {
 }
 
 pub(crate) fn reply(ask: &Ask, seed: u64, tokens_wanted: Option<u64>, prompt: Usage) -> Reply {
+    if !ask.batch.is_empty() {
+        // The answers of each, one after the other, under one identifier.
+        let parts = ask
+            .batch
+            .iter()
+            .map(|one| reply(one, seed, tokens_wanted, one.prompt()));
+        let mut whole = reply(
+            &Ask {
+                batch: Vec::new(),
+                ..ask.clone()
+            },
+            seed,
+            tokens_wanted,
+            prompt,
+        );
+        whole.answers = parts.flat_map(|part| part.answers).collect();
+        whole.usage.output = whole.answers.iter().map(|answer| answer.output).sum();
+        return whole;
+    }
     let conversation = ask.conversation();
     let mut random = Random::new(seed, &conversation);
     let id = letters(&mut random, 24);

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use crate::lab::random::Random;
+
 use super::tokens::{AUDIO_TOKENS, FILE_TOKENS, IMAGE_TOKENS, Usage, count};
 
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,32 @@ pub(crate) struct Ask {
     pub(crate) count: u64,
     /// Marks in the prompt up to which it is to be cached, in order.
     pub(crate) cached: Vec<CacheMark>,
+    /// Where one request asks several things, each of them; else empty.
+    pub(crate) batch: Vec<Ask>,
+}
+
+/// The prompt as read so far, for marks of caching.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prefix {
+    state: u64,
+    tokens: u64,
+    pub(crate) marks: Vec<CacheMark>,
+}
+
+impl Prefix {
+    /// Adds a part of the prompt, in a form that is the same for the same part.
+    pub(crate) fn add(&mut self, part: &str, tokens: u64) {
+        self.state = Random::new(self.state, part).next_u64();
+        self.tokens += tokens;
+    }
+
+    pub(crate) fn mark(&mut self, one_hour: bool) {
+        self.marks.push(CacheMark {
+            prefix: self.state,
+            tokens: self.tokens,
+            one_hour,
+        });
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +147,7 @@ pub(crate) enum Format {
 
 impl Part {
     /// Adds this part to the counts of a prompt.
-    fn add_to(&self, usage: &mut Usage) {
+    pub(crate) fn add_to(&self, usage: &mut Usage) {
         match self {
             Part::Text(text) | Part::Result(text) | Part::Reasoning(text) => usage.input += count(text),
             Part::Call { name, arguments } => usage.input += count(name) + count(arguments),
@@ -129,6 +157,14 @@ impl Part {
                 Kind::File => usage.input += FILE_TOKENS,
             },
         }
+    }
+}
+
+impl Part {
+    pub(crate) fn tokens(&self) -> u64 {
+        let mut usage = Usage::default();
+        self.add_to(&mut usage);
+        usage.uncached()
     }
 }
 

@@ -14,7 +14,6 @@ pub(crate) enum Refusal {
     NoKey,
     WrongKey(String),
     /// A signature or its headers; the sentence says what.
-    #[allow(dead_code)] // until Bedrock is there
     Signature {
         kind: &'static str,
         message: String,

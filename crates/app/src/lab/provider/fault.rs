@@ -78,6 +78,15 @@ impl Trouble {
         Some(())
     }
 
+    /// Whether nothing but flakiness was asked for.
+    pub(crate) fn is_only_flaky(&self) -> bool {
+        let calm = Trouble {
+            flaky_percent: self.flaky_percent,
+            ..self.clone().calm()
+        };
+        *self == calm
+    }
+
     /// What is left when a flaky model is well this time.
     pub(crate) fn calm(self) -> Trouble {
         Trouble {

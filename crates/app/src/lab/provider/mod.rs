@@ -22,6 +22,7 @@ use body::Chunking;
 use journal::Journal;
 use keys::{Key, Rate};
 use serve::Server;
+use sigv4::Credentials;
 
 use super::Format;
 
@@ -31,6 +32,7 @@ mod body;
 mod cache;
 mod control;
 mod errors;
+mod event_stream;
 mod fault;
 mod fields;
 mod journal;
@@ -38,10 +40,12 @@ mod keys;
 mod route;
 mod schema;
 mod serve;
+mod sigv4;
 mod tokens;
 mod wire;
 
 const KEY_DEFAULT: &str = "sk-sim";
+const AWS_KEY_DEFAULT: (&str, &str) = ("AKIDSIM", "secret");
 
 #[derive(Debug, Args)]
 pub(crate) struct ProviderArgs {
@@ -51,6 +55,9 @@ pub(crate) struct ProviderArgs {
     /// A key that is let in, or KEY=STATUS for one that always gets that status [default: sk-sim]
     #[arg(long, value_name = "KEY[=STATUS]")]
     key: Vec<Key>,
+    /// An access key that Bedrock's signatures are checked with [default: AKIDSIM:secret]
+    #[arg(long, value_name = "ID:SECRET")]
+    aws_key: Vec<Credentials>,
     /// The same seed gives the same answers
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -93,10 +100,19 @@ async fn serve(args: ProviderArgs) -> Result<ExitCode> {
     } else {
         args.key
     };
+    let credentials = if args.aws_key.is_empty() {
+        vec![Credentials {
+            id: AWS_KEY_DEFAULT.0.to_owned(),
+            secret: AWS_KEY_DEFAULT.1.to_owned(),
+        }]
+    } else {
+        args.aws_key
+    };
     let server = Arc::new(Server {
         seed: args.seed,
         chunking: args.chunking,
         keys,
+        credentials,
         rate: args.rpm.map(Rate::new),
         journal: Arc::new(Journal::new(false)),
         fault: std::sync::Mutex::default(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use serde_json::{Value, json};
@@ -14,16 +15,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::answer::{Reply, letters, reply};
-use super::ask::Ask;
+use super::answer::{letters, reply};
 use super::body::{Choppy, Chunking, Cut, Ending, SimBody};
 use super::cache::PromptCache;
 use super::errors::{self, Refusal};
 use super::fault::{Fault, Trouble, WAIT_MAX};
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, now_ms};
 use super::keys::{self, Key, Rate, Standing};
-use super::route::{Operation, Provider, Route, route};
-use super::wire::{self, Piece};
+use super::route::{Provider, Route, route};
+use super::sigv4::{self, Credentials, Signed};
+use super::wire::{self, Asked, Piece};
 use crate::lab::random::Random;
 
 /// Most connections at a time; more wait in the kernel's queue.
@@ -42,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) seed: u64,
     pub(crate) chunking: Chunking,
     pub(crate) keys: Vec<Key>,
+    pub(crate) credentials: Vec<Credentials>,
     pub(crate) rate: Option<Rate>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) fault: Mutex<Fault>,
@@ -52,13 +54,6 @@ pub(crate) struct Server {
 }
 
 type Answered = Result<Response<SimBody>, Cut>;
-
-/// A request, read.
-struct Call {
-    path: String,
-    query: String,
-    body: Value,
-}
 
 pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -172,9 +167,16 @@ async fn call(
     request_id: &mut String,
 ) -> Result<Made, Refusal> {
     let (head, body) = request.into_parts();
+    // The body first, whoever sends it, so that the connection can go on after a refusal.
+    let bytes = read_body(body).await?;
     let query = head.uri.query().unwrap_or_default().to_owned();
-    let carried = keys::carried(route.provider, &head.headers, &query);
-    entry.call.key = keys::check(&server.keys, carried.as_deref())?;
+    let path = head.uri.path().to_owned();
+    let mut random = Random::new(
+        server.seed,
+        &format!("{path}\n{}", String::from_utf8_lossy(&bytes)),
+    );
+    *request_id = format!("req_01{}", letters(&mut random, 22));
+    entry.call.key = server.caller(route, &head, &query, &bytes)?;
     if let Some(rate) = &server.rate {
         let now = rate.take(&entry.call.key, Instant::now());
         *standing = Some(now);
@@ -187,20 +189,16 @@ async fn call(
     if route.provider == Provider::Anthropic && !head.headers.contains_key("anthropic-version") {
         return Err(Refusal::Header("anthropic-version"));
     }
-    let bytes = read_body(body).await?;
-    let path = head.uri.path().to_owned();
-    let mut random = Random::new(
-        server.seed,
-        &format!("{path}\n{}", String::from_utf8_lossy(&bytes)),
-    );
-    *request_id = format!("req_01{}", letters(&mut random, 22));
+    let has_version = query.split('&').any(|pair| pair.starts_with("api-version="));
+    if route.provider == Provider::Azure && route.model.is_some() && !has_version {
+        return Err(Refusal::NoRoute(path));
+    }
     let body = if head.method == Method::GET {
         Value::Null
     } else {
         serde_json::from_slice(&bytes).map_err(|error| Refusal::NotJson(error.to_string()))?
     };
-    let call = Call { path, query, body };
-    server.answer(route, &call, entry).await
+    server.answer(route, &query, &body, request_id, entry).await
 }
 
 async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
@@ -237,55 +235,44 @@ impl Server {
         }
     }
 
-    async fn answer(&self, route: &Route, call: &Call, entry: &mut Entry) -> Result<Made, Refusal> {
-        let document = |value: Value| {
-            Ok(Made::Answer(Box::new(Answer {
-                content_type: content_type(route.provider),
-                pieces: vec![Piece::new(value.to_string())],
-                is_stream: false,
-                trouble: Trouble::default(),
-                stream_error: None,
-            })))
+    /// Who calls, by a key or a signature.
+    fn caller(&self, route: &Route, head: &Parts, query: &str, body: &[u8]) -> Result<String, Refusal> {
+        let carried = keys::carried(route.provider, &head.headers, query);
+        if route.provider == Provider::Bedrock && carried.is_none() {
+            let signed = Signed {
+                method: head.method.as_str(),
+                path: head.uri.path(),
+                query,
+                headers: &head.headers,
+                body,
+            };
+            return sigv4::verify(&signed, &self.credentials, "bedrock", now_ms() / 1000);
+        }
+        keys::check(&self.keys, carried.as_deref())
+    }
+
+    async fn answer(
+        &self,
+        route: &Route,
+        query: &str,
+        body: &Value,
+        request_id: &str,
+        entry: &mut Entry,
+    ) -> Result<Made, Refusal> {
+        let is_sse = query.split('&').any(|pair| pair == "alt=sse");
+        let asked = wire::read(route, body, request_id)?;
+        let (model, is_stream) = match &asked {
+            Asked::Talk(ask) => (&ask.model, ask.stream),
+            Asked::Document(document) => (&document.model, false),
         };
-        let path_model = route.model.as_deref();
-        let is_sse = call.query.split('&').any(|pair| pair == "alt=sse");
-        let ask = match route.operation {
-            Operation::Chat => wire::chat::read(&call.body, path_model)?,
-            Operation::Messages | Operation::MessagesTokens => {
-                wire::anthropic::read(&call.body, route.operation == Operation::MessagesTokens)?
-            }
-            Operation::Generate | Operation::GenerateStream => wire::gemini::read(
-                &call.body,
-                path_model.unwrap_or_default(),
-                route.operation == Operation::GenerateStream,
-            )?,
-            Operation::GeminiTokens => {
-                return document(wire::gemini::count_tokens(
-                    &call.body,
-                    path_model.unwrap_or_default(),
-                )?);
-            }
-            _ => return Err(Refusal::NoRoute(call.path.clone())),
-        };
-        entry.call.model.clone_from(&ask.model);
-        entry.call.streamed = ask.stream;
-        let trouble = Trouble::of(&ask.model).map_err(|_| Refusal::NoModel(ask.model.clone()))?;
+        entry.call.model.clone_from(model);
+        entry.call.streamed = is_stream;
+        let trouble = Trouble::of(model).map_err(|_| Refusal::NoModel(model.clone()))?;
         let trouble = match trouble.flaky_percent {
             Some(percent) if !self.flip(percent) => trouble.calm(),
-            Some(_)
-                if trouble
-                    == (Trouble {
-                        flaky_percent: trouble.flaky_percent,
-                        ..Trouble::default()
-                    }) =>
-            {
-                return Ok(Made::Status(500));
-            }
+            Some(_) if trouble.is_only_flaky() => return Ok(Made::Status(500)),
             _ => trouble,
         };
-        if route.operation == Operation::MessagesTokens {
-            return document(wire::anthropic::count_tokens(&ask));
-        }
         if !trouble.slow.is_zero() {
             sleep(trouble.slow).await;
         }
@@ -299,11 +286,24 @@ impl Server {
         if let Some(status) = trouble.status {
             return Ok(Made::Status(status));
         }
+        let ask = match asked {
+            Asked::Talk(ask) => ask,
+            Asked::Document(document) => {
+                entry.expect(document.usage, (0, 0));
+                return Ok(Made::Answer(Box::new(Answer {
+                    content_type: content_type(route.provider),
+                    pieces: vec![Piece::new(document.value.to_string())],
+                    is_stream: false,
+                    trouble,
+                    stream_error: None,
+                })));
+            }
+        };
         let mut prompt = ask.prompt();
         self.cache.apply(&ask.model, &ask.cached, &mut prompt);
         let made = reply(&ask, self.seed, trouble.tokens, prompt);
         entry.call.id.clone_from(&made.id);
-        let (pieces, stream_error) = pieces(route.operation, &ask, &call.body, &made, is_sse);
+        let (pieces, stream_error) = wire::pieces(route.operation, &ask, body, &made, is_sse);
         let sums = pieces.iter().fold((0, 0), |sum, piece| {
             (sum.0 + piece.output, sum.1 + piece.reasoning)
         });
@@ -312,6 +312,7 @@ impl Server {
             (true, Provider::Anthropic | Provider::OpenAi | Provider::Azure) => {
                 "text/event-stream; charset=utf-8"
             }
+            (true, Provider::Bedrock) => "application/vnd.amazon.eventstream",
             (true, Provider::Gemini | Provider::Vertex) if !is_sse => "application/json; charset=UTF-8",
             (true, _) => "text/event-stream",
             (false, provider) => content_type(provider),
@@ -386,42 +387,6 @@ impl Server {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         add_headers(headers, route.provider, request_id, standing);
         response
-    }
-}
-
-/// The answer in the wire's own form, and the error that would end its stream.
-fn pieces(operation: Operation, ask: &Ask, body: &Value, reply: &Reply, is_sse: bool) -> (Vec<Piece>, Piece) {
-    let one = |value: Value| {
-        let tokens =
-            |wanted: fn(&super::answer::Answer) -> u64| reply.answers.iter().map(wanted).sum::<u64>();
-        let piece = Piece::new(value.to_string()).output(tokens(|one| one.output));
-        vec![piece.reasoning(tokens(|one| one.reasoning_tokens))]
-    };
-    match operation {
-        Operation::Messages => {
-            let pieces = if ask.stream {
-                wire::anthropic::stream(ask, reply)
-            } else {
-                one(wire::anthropic::plain(ask, reply))
-            };
-            (pieces, wire::anthropic::stream_error())
-        }
-        Operation::Generate | Operation::GenerateStream => {
-            let pieces = if ask.stream {
-                wire::gemini::stream(ask, reply, is_sse)
-            } else {
-                one(wire::gemini::plain(ask, reply))
-            };
-            (pieces, wire::gemini::stream_error(is_sse))
-        }
-        _ => {
-            let pieces = if ask.stream {
-                wire::chat::stream(ask, body, reply)
-            } else {
-                one(wire::chat::plain(ask, reply))
-            };
-            (pieces, wire::chat::stream_error())
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Piece, event};
 use crate::lab::provider::answer::{Answer, End, Reply, letters};
 use crate::lab::provider::ask::{
-    Ask, CacheMark, Choice, Format, Kind, Media, Part, Role, Tool, Turn, decoded_media,
+    Ask, Choice, Format, Kind, Media, Part, Prefix, Role, Tool, Turn, decoded_media,
 };
 use crate::lab::provider::fields::{Checked, Fields, not_one_of, other, problem, wrong_type};
 use crate::lab::provider::tokens::{Usage, count, runs};
@@ -71,53 +71,38 @@ pub(crate) fn read(body: &Value, is_count: bool) -> Checked<Ask> {
     read_messages(&top, &mut ask, &mut prefix)?;
     if let Some(control) = top.object("cache_control")? {
         // For the whole prompt: a mark at its end.
-        prefix.mark(&control)?;
+        mark(&mut prefix, &control)?;
     }
     ask.cached = prefix.marks;
     Ok(ask)
 }
 
-/// The prompt as read so far, for marks of caching.
-#[derive(Default)]
-struct Prefix {
-    state: u64,
-    tokens: u64,
-    marks: Vec<CacheMark>,
+/// Adds a block to the prompt's prefix, and a mark behind it where it has one.
+fn add(prefix: &mut Prefix, block: &Fields, value: &Value, tokens: u64) -> Checked<()> {
+    let mut bare = value.clone();
+    if let Some(map) = bare.as_object_mut() {
+        map.shift_remove("cache_control");
+    }
+    prefix.add(&bare.to_string(), tokens);
+    match block.object("cache_control")? {
+        Some(control) => mark(prefix, &control),
+        None => Ok(()),
+    }
 }
 
-impl Prefix {
-    /// Adds a block, and a mark behind it where it has one.
-    fn add(&mut self, block: &Fields, value: &Value, tokens: u64) -> Checked<()> {
-        let mut bare = value.clone();
-        if let Some(map) = bare.as_object_mut() {
-            map.shift_remove("cache_control");
-        }
-        self.state = Random::new(self.state, &bare.to_string()).next_u64();
-        self.tokens += tokens;
-        match block.object("cache_control")? {
-            Some(control) => self.mark(&control),
-            None => Ok(()),
-        }
+fn mark(prefix: &mut Prefix, control: &Fields) -> Checked<()> {
+    control.only(&["type", "ttl"])?;
+    control.need_text("type")?;
+    control.one_of("type", &["ephemeral"])?;
+    let ttl = control.one_of("ttl", &["5m", "1h"])?;
+    if prefix.marks.len() == 4 {
+        return other(
+            "",
+            "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+        );
     }
-
-    fn mark(&mut self, control: &Fields) -> Checked<()> {
-        control.only(&["type", "ttl"])?;
-        control.need_text("type")?;
-        control.one_of("type", &["ephemeral"])?;
-        let ttl = control.one_of("ttl", &["5m", "1h"])?;
-        if self.marks.len() == 4 {
-            return other(
-                "",
-                "A maximum of 4 blocks with cache_control may be provided. Found 5.",
-            );
-        }
-        self.marks.push(CacheMark {
-            prefix: self.state,
-            tokens: self.tokens,
-            one_hour: ttl == Some("1h"),
-        });
-        Ok(())
-    }
+    prefix.mark(ttl == Some("1h"));
+    Ok(())
 }
 
 fn read_thinking(top: &Fields, ask: &mut Ask) -> Checked<()> {
@@ -213,7 +198,7 @@ fn read_tools(top: &Fields, ask: &mut Ask, prefix: &mut Prefix) -> Checked<()> {
         } else if tool.text("type")? != Some("mcp_toolset") {
             tool.need_text("name")?;
         }
-        prefix.add(tool, value, tokens)?;
+        add(prefix, tool, value, tokens)?;
     }
     Ok(())
 }
@@ -249,7 +234,7 @@ fn read_system(top: &Fields, ask: &mut Ask, prefix: &mut Prefix) -> Checked<()> 
         None => {}
         Some(Value::String(text)) => {
             ask.system.push(text.clone());
-            prefix.add(&Fields::of(&json!({}), "system")?, &json!(text), count(text))?;
+            prefix.add(text, count(text));
         }
         Some(Value::Array(list)) => {
             for (block, value) in top.objects("system")?.iter().zip(list) {
@@ -258,7 +243,7 @@ fn read_system(top: &Fields, ask: &mut Ask, prefix: &mut Prefix) -> Checked<()> 
                 block.one_of("type", &["text"])?;
                 let text = block.need_text("text")?;
                 ask.system.push(text.to_owned());
-                prefix.add(block, value, count(text))?;
+                add(prefix, block, value, count(text))?;
             }
         }
         Some(value) => return wrong_type("system", "a string", value),
@@ -292,14 +277,14 @@ fn read_messages(top: &Fields, ask: &mut Ask, prefix: &mut Prefix) -> Checked<()
         match content {
             Value::String(text) => {
                 turn.parts.push(Part::Text(text.clone()));
-                prefix.add(&Fields::of(&json!({}), "")?, content, count(text))?;
+                prefix.add(text, count(text));
             }
             Value::Array(list) => {
                 for (block, value) in message.objects("content")?.iter().zip(list) {
                     let part = read_block(block, role, &mut calls, &mut waiting)?;
-                    let tokens = part.as_ref().map_or(0, part_tokens);
+                    let tokens = part.as_ref().map_or(0, Part::tokens);
                     turn.parts.extend(part);
-                    prefix.add(block, value, tokens)?;
+                    add(prefix, block, value, tokens)?;
                 }
             }
             value => return wrong_type(message.path("content"), "an array", value),
@@ -337,17 +322,6 @@ fn read_messages(top: &Fields, ask: &mut Ask, prefix: &mut Prefix) -> Checked<()
         );
     }
     Ok(())
-}
-
-fn part_tokens(part: &Part) -> u64 {
-    let ask = Ask {
-        turns: vec![Turn {
-            role: Role::User,
-            parts: vec![part.clone()],
-        }],
-        ..Ask::default()
-    };
-    ask.prompt().uncached()
 }
 
 /// A block of content; `None` for those of server tools, which the simulator lets pass unread.
