@@ -9,7 +9,7 @@
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`embeddings`], [`count`] and [`models`]: the lesser endpoints.
 //! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
-//! * [`presets`]: providers as rows of data.
+//! * [`presets`]: providers as rows of data; [`sigv4`]: the signatures that AWS wants.
 //! * [`estimate`]: how many tokens a text is, about and at most.
 //! * [`error`]: error answers, from any provider into the format of the client.
 //! * [`pii`]: personal data in texts and streams, found and masked, replaced or put back later.
@@ -40,6 +40,7 @@ pub mod money;
 pub mod pii;
 pub mod presets;
 pub mod responses;
+pub mod sigv4;
 pub mod splice;
 pub mod sse;
 pub mod usage;

@@ -36,7 +36,7 @@ pub enum Auth {
     Bearer,
     /// The key in a header of this name.
     Header(&'static str),
-    /// A signature of AWS, version 4.
+    /// A signature of AWS: see [`crate::sigv4`].
     SigV4,
     /// A bearer token that Google gives for the key file of a service account.
     ServiceAccount,
