@@ -11,8 +11,20 @@
 //! moves its share of it back under the right names.
 
 mod account;
+mod budgets;
+mod pool;
+mod query;
+mod sqlite;
+mod thread;
 
 pub use account::{Account, AccountKey, Period, PostingInfo, Scope};
+pub use budgets::{
+    ACCOUNTS_PER_CALL_MAX, AccountSet, BudgetStatus, Budgets, BudgetsConfig, GROUP_MS, Hold, Holds, Refused,
+    WAITING_MAX, WhenUnavailable, system_clock,
+};
+pub use pool::OTHER;
+pub use query::{Balance, Group, LedgerReader, ROWS_MAX, Spend, SpendQuery, Spending};
+pub use sqlite::{LedgerOptions, SqliteLedger};
 
 use crate::error::StoreError;
 use std::sync::Arc;
@@ -48,6 +60,8 @@ pub struct Change {
     pub returned_pusd: i64,
     /// How much is asked for.
     pub need_pusd: Option<i64>,
+    /// How much of the lease no call holds: a lease is filled up, not added to.
+    pub free_pusd: i64,
 }
 
 /// Changes that are committed together or not at all.
@@ -70,12 +84,14 @@ pub struct Grant {
 }
 
 /// A book of accounts, as one run of one instance writes it. Its methods block.
-pub trait Ledger: Send {
+pub trait Ledger: Send + std::fmt::Debug {
     /// Books a batch in one transaction: first what was settled and given back, then what is asked for. The
     /// answers are in the order of the changes.
     fn commit(&mut self, batch: &Batch, now_ms: i64) -> Result<Vec<Grant>, StoreError>;
     /// Says that this run is alive, and books what expired runs had leased as unattributed. Answers how much.
     fn renew(&mut self, now_ms: i64) -> Result<i64, StoreError>;
+    /// What earlier runs had leased and never settled, booked as unattributed when this one started.
+    fn unattributed_at_start_pusd(&self) -> i64;
     /// Ends this run.
     fn close(&mut self, now_ms: i64) -> Result<(), StoreError>;
 }

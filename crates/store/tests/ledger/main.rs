@@ -1,0 +1,5 @@
+//! Budgets over a real file.
+
+mod common;
+mod faults;
+mod limits;
