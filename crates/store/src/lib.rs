@@ -14,11 +14,11 @@
 
 pub mod calls;
 pub mod civil;
-#[allow(dead_code, reason = "the stores that open files come next")]
 mod db;
 pub mod documents;
 mod error;
 
+pub mod identity;
 pub mod ledger;
 pub mod outcome;
 pub mod seal;
