@@ -7,7 +7,7 @@
 //!   [`convert`] reads and writes them in each [`format`], whose modules have its name;
 //!   [`assemble`] makes a whole answer of a stream.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
-//! * [`embeddings`], [`count`] and [`models`]: the lesser endpoints.
+//! * [`embeddings`], [`count`], [`models`], [`rerank`] and [`completions`]: the lesser endpoints.
 //! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
 //! * [`presets`]: providers as rows of data; [`sigv4`]: the signatures that AWS wants.
 //! * [`estimate`]: how many tokens a text is, about and at most.
@@ -24,6 +24,7 @@ pub mod canonical;
 pub mod catalogue;
 pub mod chat;
 pub mod cohere;
+pub mod completions;
 pub mod converse;
 pub mod convert;
 pub mod count;
@@ -39,6 +40,7 @@ pub mod models;
 pub mod money;
 pub mod pii;
 pub mod presets;
+pub mod rerank;
 pub mod responses;
 pub mod sigv4;
 pub mod splice;

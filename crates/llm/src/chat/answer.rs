@@ -293,7 +293,7 @@ pub(super) fn read_stop(word: &str) -> Option<Stop> {
 }
 
 /// The word for an end. Other formats' words for which this one has a near one are told by that.
-pub(super) fn write_stop(stop: &Stop) -> &str {
+pub(crate) fn write_stop(stop: &Stop) -> &str {
     match stop {
         Stop::End | Stop::Sequence(_) => "stop",
         Stop::MaxTokens => "length",

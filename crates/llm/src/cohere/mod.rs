@@ -1,7 +1,9 @@
-//! Cohere Chat, version 2.
+//! Cohere Chat, version 2 (`POST /v2/chat` and its stream in Cohere's API reference).
 
 mod answer;
 mod request;
+mod stream;
 
-pub use answer::{StreamReader, StreamWriter, read_answer, write_answer};
+pub use answer::{read_answer, write_answer};
 pub use request::{read_request, write_request};
+pub use stream::{StreamReader, StreamWriter};
