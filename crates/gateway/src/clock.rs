@@ -9,7 +9,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often overdue timeouts are looked for.
 pub const TICK: Duration = Duration::from_millis(25);
@@ -17,8 +17,27 @@ pub const TICK: Duration = Duration::from_millis(25);
 /// Milliseconds since this process first asked: small, monotonic, fit for an atomic.
 #[must_use]
 pub fn now_ms() -> u64 {
+    start().elapsed().as_millis() as u64
+}
+
+fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    *START.get_or_init(Instant::now)
+}
+
+/// Nanoseconds since this process first asked: monotonic, for limits.
+#[must_use]
+pub fn now_ns() -> u64 {
+    start().elapsed().as_nanos() as u64
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
 }
 
 /// Nanoseconds of the kernel's monotonic clock, the one that kernel programs stamp packets with.

@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -68,6 +68,7 @@ pub(super) struct Watch {
     is_http2: AtomicBool,
     /// Upgraded: no longer HTTP, and none of our timeouts.
     is_tunnel: AtomicBool,
+    n_refused: AtomicU32,
     order: AtomicU32,
     waker: Mutex<Option<Waker>>,
 }
@@ -86,9 +87,20 @@ impl Watch {
             open_requests: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
             is_tunnel: AtomicBool::new(false),
+            n_refused: AtomicU32::new(0),
             order: AtomicU32::new(GO_ON),
             waker: Mutex::new(None),
         }
+    }
+
+    /// A request is refused before it is one. Whether it can be answered.
+    pub(super) fn refuses(&self) -> bool {
+        self.n_refused.fetch_add(1, Relaxed);
+        self.open_requests.load(Relaxed) == 0
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.is_tunnel.load(Relaxed)
     }
 
     pub(super) fn bytes_came(&self) {
@@ -275,9 +287,6 @@ async fn serve<H: Handler>(
         _place: accepted.place,
     };
     let accepted_at_ns = clock::monotonic_ns();
-    let unix = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     let socket_cookie = socket2::SockRef::from(&accepted.stream).cookie().unwrap_or(0);
     let Ok(stream) = tokio::net::TcpStream::from_std(accepted.stream) else {
         return;
@@ -311,7 +320,7 @@ async fn serve<H: Handler>(
         local,
         tls,
         accepted_at_ns,
-        accepted_at_unix_ms: unix.as_millis() as u64,
+        accepted_at_unix_ms: clock::unix_ms(),
         id: NEXT_ID.fetch_add(1, Relaxed),
         socket_cookie,
     });
@@ -348,6 +357,7 @@ async fn serve<H: Handler>(
         )
         .await;
     } else {
+        io.be_strict();
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.max_header_size(settings.header_bytes_max);
         if settings.header_fields_max != HYPER_HEADER_FIELDS {
@@ -362,6 +372,10 @@ async fn serve<H: Handler>(
             hyper::server::conn::http1::UpgradeableConnection::graceful_shutdown,
         )
         .await;
+        shared
+            .counts
+            .bad_requests
+            .fetch_add(watch.n_refused.load(Relaxed).into(), Relaxed);
     }
 }
 
@@ -492,7 +506,7 @@ async fn answer<H: Handler>(
     let settings: &ServerSettings = &open.shared.settings;
     let is_http1 = request.version() < Version::HTTP_2;
     let is_head = request.method() == hyper::Method::HEAD;
-    let mut response = match check_framing(&request) {
+    let mut response = match check_host(&request) {
         Err(why) => {
             open.shared.counts.bad_requests.fetch_add(1, Relaxed);
             refuse(why)
@@ -516,36 +530,35 @@ async fn answer<H: Handler>(
     Ok(response.map(|body| Tracked { body, open }))
 }
 
-/// What hyper lets pass but two readers may read in two ways (RFC 9112, 6.3 and 3.2; RFC 9110, 8.6).
-fn check_framing<B>(request: &Request<B>) -> Result<(), &'static str> {
-    let headers = request.headers();
-    let n_lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    if n_lengths > 1 {
-        return Err("more than one Content-Length");
-    }
-    if headers.contains_key(TRANSFER_ENCODING) {
-        if n_lengths > 0 {
-            return Err("both Content-Length and Transfer-Encoding");
-        }
-        if request.version() < Version::HTTP_11 {
-            return Err("Transfer-Encoding in HTTP/1.0");
-        }
-        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-        let is_chunked = encodings
-            .next()
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !is_chunked || encodings.next().is_some() {
-            return Err("Transfer-Encoding other than chunked");
-        }
-    }
-    let n_hosts = headers.get_all(HOST).iter().count();
-    if n_hosts > 1 {
+/// What hyper and [`super::strict`] let pass but two readers may read in two ways (RFC 9112, 3.2).
+fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
         return Err("more than one Host");
     }
-    if request.version() == Version::HTTP_11 && n_hosts == 0 {
-        return Err("no Host");
+    let Some(host) = host else {
+        return if request.version() == Version::HTTP_11 {
+            Err("no Host")
+        } else {
+            Ok(())
+        };
+    };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,;=".contains(byte);
+    if !host.as_bytes().iter().all(is_plain) {
+        return Err("a Host that is no host");
     }
-    Ok(())
+    match request.uri().authority() {
+        Some(authority)
+            if !authority
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            Err("a target of another host than Host")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse(why: &'static str) -> Response<Body> {

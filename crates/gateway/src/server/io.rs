@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::conn::{Seat, Watch};
+use super::strict::Strict;
 
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -24,6 +25,7 @@ pub(super) struct ClientIo {
     /// Read before, not yet given.
     first: Vec<u8>,
     watch: Arc<Watch>,
+    strict: Option<Strict>,
     _seat: Seat,
 }
 
@@ -33,8 +35,14 @@ impl ClientIo {
             stream,
             first: Vec::new(),
             watch,
+            strict: None,
             _seat: seat,
         }
+    }
+
+    /// What comes is HTTP/1, and must be so without doubt.
+    pub(super) fn be_strict(&mut self) {
+        self.strict = Some(Strict::default());
     }
 
     /// Reads until it is known whether the client begins as HTTP/2 does. Nothing is lost to later readers.
@@ -59,21 +67,48 @@ impl ClientIo {
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.first.is_empty() {
+        let before = buf.filled().len();
+        let polled = if this.first.is_empty() {
+            match &mut this.stream {
+                Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+                Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            }
+        } else {
             let n = this.first.len().min(buf.remaining());
             buf.put_slice(&this.first[..n]);
             this.first.drain(..n);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let polled = match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Poll::Ready(Ok(()))
         };
         if buf.filled().len() > before {
             this.watch.bytes_came();
+            if let Some(strict) = &mut this.strict
+                && !this.watch.is_tunnel()
+                && strict.look(&buf.filled()[before..]).is_err()
+            {
+                return this.refuse(cx);
+            }
         }
         polled
+    }
+}
+
+/// The answer to what is no request, or two.
+const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    content-length: 79\r\n\r\n{\"error\":{\"type\":\"bad_request\",\"message\":\"the request is not valid HTTP/1.1\"}}\n";
+
+impl ClientIo {
+    /// Answers in hyper's place, to which this is an error of the socket. With a request still open the connection
+    /// just ends: its client asked for that.
+    fn refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.refuses() {
+            // So short an answer fits into the socket's buffer; one that does not is not worth waiting for.
+            let _ = Pin::new(&mut *self).poll_write(cx, REFUSAL);
+            let _ = Pin::new(&mut *self).poll_flush(cx);
+        }
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not HTTP/1.1, or in two ways",
+        )))
     }
 }
 

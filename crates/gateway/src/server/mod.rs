@@ -17,6 +17,7 @@
 mod conn;
 mod gate;
 mod io;
+mod strict;
 pub mod tls;
 
 use std::future::Future;
