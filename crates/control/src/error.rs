@@ -40,6 +40,14 @@ pub enum ApiError {
     BodyTooLarge { limit_bytes: usize },
     #[error("the body did not come within {seconds} s")]
     BodyTimeout { seconds: u64 },
+    /// What was sent is wrong: fields, and what was expected of them.
+    #[error("what was sent is wrong: {}", said(.0))]
+    Invalid(Vec<(String, String)>),
+    /// It was changed meanwhile, or belongs to a file.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the gateway is off")]
+    GatewayOff,
     /// A bound on work at once is reached.
     #[error("{0}")]
     Busy(&'static str),
@@ -112,6 +120,21 @@ impl ApiError {
                 "body_timeout",
                 "send the body at once",
             ),
+            Self::Invalid(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "nothing has changed: mend the fields that are named and send it again",
+            ),
+            Self::Conflict(_) => (
+                StatusCode::CONFLICT,
+                "conflict",
+                "nothing has changed: read it again, or change the file that it comes from",
+            ),
+            Self::GatewayOff => (
+                StatusCode::NOT_FOUND,
+                "gateway_off",
+                "give `weir run -c FILE` a section `gateway` to turn it on",
+            ),
             Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "try again in a moment"),
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -147,6 +170,11 @@ impl IntoResponse for ApiError {
             error["span"] = json!([fault.span.start, fault.span.end]);
             error["shown"] = fault.render(source).into();
         }
+        if let Self::Invalid(faults) = &self {
+            let faults = faults.iter();
+            let faults = faults.map(|(field, words)| json!({ "field": field, "message": words }));
+            error["faults"] = faults.collect();
+        }
         let mut response = (status, Json(json!({ "error": error }))).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
@@ -160,4 +188,16 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// Fields and what is wrong with them, in one line.
+fn said(faults: &[(String, String)]) -> String {
+    let said = faults.iter().map(|(field, words)| {
+        if field.is_empty() {
+            words.clone()
+        } else {
+            format!("{field}: {words}")
+        }
+    });
+    said.collect::<Vec<_>>().join("; ")
 }

@@ -32,6 +32,11 @@ pub trait Host: Send + Sync + 'static {
     /// waits for a slow reader: what does not fit is counted.
     fn subscribe(&self, filter: Option<Filter>, format: RecordFormat) -> Subscription;
 
+    /// The gateway, if it is on.
+    fn gateway(&self) -> Option<&dyn crate::gateway::GatewayHost> {
+        None
+    }
+
     /// Hashes ([`crate::token::hash`]) of all tokens that are valid.
     fn token_hashes(&self) -> Vec<crate::token::TokenHash>;
 

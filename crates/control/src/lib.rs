@@ -14,6 +14,11 @@
 //! | `GET /api/v1/programs` | every BPF program of the host |
 //! | `POST /api/v1/tokens` | a new token; on the Unix socket only |
 //! | `GET /api/v1/openapi.json` | these endpoints as an OpenAPI document |
+//! | `GET /api/v1/gateway` | generation, providers and counts of the gateway |
+//! | `GET, PUT, DELETE /api/v1/{providers,models,…}/{name}` | a document of the gateway |
+//! | `POST /api/v1/apply` | many documents at once, all or none |
+//! | `/api/v1/keys` | keys of consumers: made, rotated, revoked |
+//! | `GET /api/v1/{calls,cost,audit,catalogue}` | records, sums, changes, models |
 //! | `GET /metrics` | Prometheus text; needs no token |
 //! | `GET /healthz` | `ok`; needs no token |
 //!
@@ -22,6 +27,7 @@
 //! page cannot reach it by a name of its own that resolves here (DNS rebinding).
 
 mod error;
+pub mod gateway;
 mod guard;
 pub mod host;
 mod io;

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::ApiError;
+use crate::gateway::{GatewayError, GatewayHost};
 use crate::guard::Peer;
 use crate::host::{FlowPage, FlowQuery, Host, RecordFormat, Sort, StateChoice};
 use crate::server::{Settings, blocking};
@@ -57,9 +58,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Asks the gateway, if there is one.
+    pub(crate) async fn ask_gateway<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn GatewayHost) -> Result<T, GatewayError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let answer = self.ask(move |host| host.gateway().map_or(Err(GatewayError::Off), question));
+        Ok(answer.await??)
+    }
+
+    pub(crate) fn body_timeout(&self) -> Duration {
+        self.body_timeout
+    }
+}
+
 /// Every endpoint: method, path, handler.
 pub(crate) fn endpoints() -> Vec<(Method, &'static str, MethodRouter<Shared>)> {
-    vec![
+    let mut all = vec![
         (Method::GET, "/api/v1/status", get(status)),
         (Method::GET, "/api/v1/flows", get(flows)),
         (Method::GET, "/api/v1/flows/stream", get(flow_stream)),
@@ -70,7 +86,9 @@ pub(crate) fn endpoints() -> Vec<(Method, &'static str, MethodRouter<Shared>)> {
         (Method::GET, "/api/v1/openapi.json", get(openapi)),
         (Method::GET, "/metrics", get(metrics)),
         (Method::GET, "/healthz", get(healthz)),
-    ]
+    ];
+    all.extend(crate::gateway::endpoints());
+    all
 }
 
 pub(crate) fn router(shared: Shared) -> Router {
@@ -155,7 +173,14 @@ async fn openapi() -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    let text = shared.ask(|host| metrics::text(&host.status())).await?;
+    let text = shared.ask(|host| {
+        let mut text = metrics::text(&host.status());
+        if let Some(gateway) = host.gateway() {
+            text.push_str(&gateway.metrics());
+        }
+        text
+    });
+    let text = text.await?;
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
@@ -194,7 +219,7 @@ fn page_json(page: &FlowPage) -> String {
 
 type Pairs = Vec<(String, String)>;
 /// Parameters of the query in the order they came, or why they cannot be read.
-type Parameters = Result<Query<Pairs>, axum::extract::rejection::QueryRejection>;
+pub(crate) type Parameters = Result<Query<Pairs>, axum::extract::rejection::QueryRejection>;
 
 impl From<axum::extract::rejection::QueryRejection> for ApiError {
     fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {

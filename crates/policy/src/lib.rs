@@ -2,3 +2,4 @@
 
 pub mod filter;
 pub mod gateway;
+pub mod secret;

@@ -1,7 +1,8 @@
 //! YAML checked against a JSON Schema, every error with its line.
 //!
-//! Knows the part of JSON Schema that is generated from our raw types: objects without further fields,
-//! arrays, texts, booleans, whole numbers within a range, enumerations, and what may be left empty.
+//! Knows the part of JSON Schema that is generated from our raw types: objects with named fields or with
+//! any, arrays, texts, booleans, numbers and whole numbers within a range, enumerations, alternatives,
+//! values of any kind, and what may be left empty.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +12,7 @@ use serde_json::{Map, Value};
 use super::Fault;
 
 /// Sections that the design has and this version has not.
-const LATER: [&str; 12] = [
-    "policy",
-    "gateway",
-    "store",
-    "providers",
-    "models",
-    "consumers",
-    "services",
-    "prompts",
-    "lists",
-    "rules",
-    "notify",
-    "mode",
-];
+const LATER: [&str; 5] = ["policy", "lists", "rules", "notify", "mode"];
 
 /// What is left of a document after the check.
 #[derive(Debug)]
@@ -90,9 +78,12 @@ fn is_null(node: &MarkedYaml<'_>) -> bool {
 /// The schema without the alternative of leaving it empty, and whether it had that.
 fn without_null(schema: &Value) -> (&Value, bool) {
     let is_null = |schema: &Value| schema["type"] == "null";
-    if let Some(choices) = schema["anyOf"].as_array() {
+    if let Some(choices) = schema["anyOf"]
+        .as_array()
+        .filter(|choices| choices.iter().any(is_null))
+    {
         let other = choices.iter().find(|choice| !is_null(choice)).unwrap_or(schema);
-        return (other, choices.iter().any(is_null));
+        return (other, true);
     }
     let may_be_null = schema["type"]
         .as_array()
@@ -117,6 +108,16 @@ fn node_value(node: &MarkedYaml<'_>, schema: &Value, path: &str, checked: &mut C
     let (schema, may_be_null) = without_null(schema);
     if may_be_null && is_null(node) {
         return Some(Value::Null);
+    }
+    if let Some(alternatives) = schema["anyOf"].as_array() {
+        let fits = |alternative: &&Value| {
+            matches!(node.data, YamlData::Mapping(_)) == (type_of(alternative) == "object")
+        };
+        let alternative = alternatives.iter().find(fits).or(alternatives.first());
+        return node_value(node, alternative.unwrap_or(&Value::Null), path, checked);
+    }
+    if is_any(schema) {
+        return any_value(node, path, checked);
     }
     let found = match (&node.data, type_of(schema)) {
         (YamlData::Mapping(mapping), "object") => {
@@ -174,9 +175,59 @@ fn field(
                 object.insert(name.to_string(), value);
             }
         }
+        None if is_open(schema) => {
+            let schema = &schema["additionalProperties"];
+            if let Some(value) = node_value(value, schema, &below, checked) {
+                object.insert(name.to_string(), value);
+            }
+        }
         None => {
             let words = unknown_field(name, path, schema);
             checked.fault(&below, words);
+        }
+    }
+}
+
+/// Does the object take fields of any name?
+fn is_open(schema: &Value) -> bool {
+    let others = &schema["additionalProperties"];
+    others.is_object() || others == &Value::Bool(true)
+}
+
+/// Is every value right?
+fn is_any(schema: &Value) -> bool {
+    schema == &Value::Bool(true)
+        || schema.as_object().is_some_and(|schema| {
+            ["type", "anyOf", "oneOf", "enum", "properties"]
+                .iter()
+                .all(|key| !schema.contains_key(*key))
+        })
+}
+
+/// A value of any kind, as JSON would have it.
+fn any_value(node: &MarkedYaml<'_>, path: &str, checked: &mut Checked) -> Option<Value> {
+    match &node.data {
+        YamlData::Mapping(mapping) => {
+            let mut object = Map::new();
+            let schema = serde_json::json!({"additionalProperties": true});
+            for (key, value) in mapping {
+                field(key, value, &schema, path, &mut object, checked);
+            }
+            Some(Value::Object(object))
+        }
+        YamlData::Sequence(nodes) => {
+            let items = nodes.iter().enumerate();
+            let items = items.filter_map(|(at, node)| any_value(node, &format!("{path}[{at}]"), checked));
+            Some(Value::Array(items.collect()))
+        }
+        YamlData::Value(Scalar::Null) => Some(Value::Null),
+        YamlData::Value(Scalar::Boolean(value)) => Some((*value).into()),
+        YamlData::Value(Scalar::Integer(value)) => Some((*value).into()),
+        YamlData::Value(Scalar::FloatingPoint(value)) => Some((**value).into()),
+        YamlData::Value(Scalar::String(text)) => Some(text.as_ref().into()),
+        _ => {
+            checked.fault(path, format!("expected a plain value, found {}", shown(node)));
+            None
         }
     }
 }
@@ -225,6 +276,8 @@ fn scalar_value(scalar: &Scalar<'_>, kind: &str, schema: &Value) -> Option<Value
                 && schema["maximum"].as_f64().is_none_or(|maximum| number <= maximum);
             is_within.then(|| Value::from(*value))
         }
+        (Scalar::Integer(value), "number") => Some(Value::from(*value)),
+        (Scalar::FloatingPoint(value), "number") => serde_json::Number::from_f64(**value).map(Value::Number),
         (Scalar::String(text), "string") => {
             let value = Value::from(text.as_ref());
             let is_known = choices(schema).is_none_or(|choices| choices.contains(&value));
@@ -256,6 +309,7 @@ fn expected(schema: &Value) -> String {
         }
         "array" => "a list, as [a, b]".to_owned(),
         "boolean" => "true or false".to_owned(),
+        "number" => "a number".to_owned(),
         "integer" => match (schema["minimum"].as_u64(), schema["maximum"].as_u64()) {
             (Some(minimum), Some(maximum)) => format!("a whole number from {minimum} to {maximum}"),
             (Some(minimum), None) => format!("a whole number of {minimum} or more"),

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::load::Budgets;
+use policy::gateway::document::{self as gateway, Documents};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,6 +30,28 @@ const FLOW_ROWS_DEFAULT: u32 = 131_072;
 struct RawConfig {
     agent: Option<RawAgent>,
     control: Option<RawControl>,
+    store: Option<RawStore>,
+    gateway: Option<gateway::Gateway>,
+    /// Who answers for models.
+    providers: Option<Vec<gateway::Provider>>,
+    /// Names of models besides `provider/model`.
+    models: Option<Vec<gateway::Model>>,
+    /// Who may ask.
+    consumers: Option<Vec<gateway::Consumer>>,
+    /// REST services.
+    services: Option<Vec<gateway::Service>>,
+    /// Prompts published as REST endpoints.
+    prompts: Option<Vec<gateway::Prompt>>,
+    /// Rules for what is said.
+    guardrails: Option<Vec<gateway::Guardrail>>,
+}
+
+/// Where data is kept.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    /// A folder; by default /var/lib/weir, or weir in $XDG_DATA_HOME for others than root.
+    data: Option<String>,
 }
 
 /// What is observed.
@@ -70,10 +93,14 @@ pub(crate) enum Switch {
 }
 
 /// A checked configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) agent: Agent,
     pub(crate) control: Control,
+    /// Where data is kept, if not where it usually is.
+    pub(crate) data: Option<PathBuf>,
+    /// What the gateway is told; checked as far as the schema goes. `None`: the gateway is off.
+    pub(crate) gateway: Option<Documents>,
 }
 
 /// What is observed.
@@ -110,6 +137,8 @@ impl Default for Config {
                 listen: SocketAddr::from(([127, 0, 0, 1], 9080)),
                 socket: None,
             },
+            data: None,
+            gateway: None,
         }
     }
 }
@@ -261,6 +290,28 @@ fn build(raw: RawConfig, checked: &mut document::Checked) -> Config {
                 format!("expected a path from the root, as /run/weir/weir.sock, found `{socket}`"),
             );
         }
+    }
+    if let Some(data) = raw.store.and_then(|store| store.data) {
+        if data.starts_with('/') {
+            config.data = Some(data.into());
+        } else {
+            checked.fault(
+                "store.data",
+                format!("expected a path from the root, as /var/lib/weir, found `{data}`"),
+            );
+        }
+    }
+    let has_documents = raw.gateway.is_some() || raw.providers.is_some() || raw.services.is_some();
+    if has_documents {
+        config.gateway = Some(Documents {
+            gateway: Some(raw.gateway.unwrap_or_default()),
+            providers: raw.providers.unwrap_or_default(),
+            models: raw.models.unwrap_or_default(),
+            consumers: raw.consumers.unwrap_or_default(),
+            services: raw.services.unwrap_or_default(),
+            prompts: raw.prompts.unwrap_or_default(),
+            guardrails: raw.guardrails.unwrap_or_default(),
+        });
     }
     config
 }
