@@ -236,6 +236,8 @@ fn a_stream_without_finish_reason_is_cut() {
         None,
         1,
     );
+    let more = "data: {\"candidates\":[{\"finishReason\":\"\"}]}\n\n";
+    check(&format!("{text}{more}"), cut, 1);
     check(
         "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n",
         None,

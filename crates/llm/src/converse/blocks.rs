@@ -4,7 +4,7 @@ use super::one;
 use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, kind_name, merge, plain, put};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Anthropic's name for reasoning that is encrypted; the canonical model has no part of its own for it.
 const REDACTED: &str = "redacted_thinking";
@@ -221,7 +221,8 @@ pub(super) struct BlockWriter {
     /// The model knows signatures of Anthropic's own format, as the two share their makers.
     pub(super) knows_signatures: bool,
     pub(super) dropped: Vec<String>,
-    document_names: BTreeSet<String>,
+    /// Names given to documents, each with the last number it was told apart by.
+    document_names: BTreeMap<String, usize>,
 }
 
 impl BlockWriter {
@@ -231,7 +232,7 @@ impl BlockWriter {
             in_answer: false,
             knows_signatures: knows_signatures && format == Format::Messages,
             dropped: Vec::new(),
-            document_names: BTreeSet::new(),
+            document_names: BTreeMap::new(),
         }
     }
 
@@ -307,9 +308,9 @@ impl BlockWriter {
                 put(&mut result, "status", status);
                 one("toolResult", result)
             }
-            PartKind::Image(source) => one("image", self.media(source)?),
+            PartKind::Image(source) => one("image", self.media(source, "")?),
             PartKind::File { source, name } => {
-                let mut document = self.media(source)?;
+                let mut document = self.media(source, name.as_deref().unwrap_or(""))?;
                 let name = if self.own {
                     name.clone()
                 } else {
@@ -364,24 +365,23 @@ impl BlockWriter {
         Ok(call)
     }
 
-    fn media(&self, source: &Source) -> Result<Map<String, Value>, ConvertError> {
+    fn media(&self, source: &Source, name: &str) -> Result<Map<String, Value>, ConvertError> {
         let (format, source) = match source {
             Source::Base64 { media_type, data } => {
                 // Parameters such as `charset` say nothing here.
                 let plain = media_type.split(';').next().unwrap_or("").trim();
-                let format = FORMATS.iter().find(|(_, known)| *known == plain);
-                let (format, _) =
-                    format.ok_or_else(|| Self::refuse(format!("content of type {media_type}")))?;
-                (Some(*format), json!({"bytes": data}))
+                let known = FORMATS.iter().find(|(_, known)| *known == plain);
+                let format = known
+                    .map(|(format, _)| *format)
+                    .or_else(|| format_of_name(name))
+                    .ok_or_else(|| Self::refuse(format!("content of type {media_type}")))?;
+                (Some(format), json!({"bytes": data}))
             }
             Source::Id(uri) if self.own => (None, json!({"s3Location": {"uri": uri}})),
             Source::Url(uri) if uri.starts_with("s3://") => {
-                let extension = uri.rsplit('.').next().unwrap_or("").to_ascii_lowercase();
-                let extension = if extension == "jpg" { "jpeg" } else { &extension };
-                let format = FORMATS.iter().find(|(format, _)| *format == extension);
-                let (format, _) = format
-                    .ok_or_else(|| Self::refuse("content in S3 whose name does not tell its format"))?;
-                (Some(*format), json!({"s3Location": {"uri": uri}}))
+                let unknown = || Self::refuse("content in S3 whose name does not tell its format");
+                let format = format_of_name(uri).ok_or_else(unknown)?;
+                (Some(format), json!({"s3Location": {"uri": uri}}))
             }
             Source::Url(_) => return Err(Self::refuse("content by url")),
             Source::Id(_) => return Err(Self::refuse("content by file id")),
@@ -406,13 +406,28 @@ impl BlockWriter {
             "document".clone_into(&mut name);
         }
         let mut unique = name.clone();
-        let mut n_before = 1;
-        while !self.document_names.insert(unique.clone()) {
-            n_before += 1;
-            unique = format!("{name} [{n_before}]");
+        // The count goes on where it stopped, so that many documents of one name take no longer.
+        let mut number = self.document_names.get(&name).copied().unwrap_or(0);
+        while self.document_names.contains_key(&unique) {
+            number += 1;
+            unique = format!("{name} [{}]", number + 1);
         }
+        self.document_names.insert(name, number);
+        self.document_names.insert(unique.clone(), 0);
         unique
     }
+}
+
+/// The format that the extension of a file's name tells.
+fn format_of_name(name: &str) -> Option<&'static str> {
+    let (_, extension) = name.rsplit_once('.')?;
+    let extension = match extension.to_ascii_lowercase().as_str() {
+        "jpg" => "jpeg".to_owned(),
+        "htm" => "html".to_owned(),
+        other => other.to_owned(),
+    };
+    let found = FORMATS.iter().find(|(format, _)| *format == extension);
+    found.map(|(format, _)| *format)
 }
 
 /// Bedrock allows 200; the number of a repeated name needs room too.

@@ -6,7 +6,7 @@
 use super::parts::{PartReader, PartWriter};
 use super::{fields, object, one};
 use crate::answer::{Answer, Choice, Stop, TokenLogprob};
-use crate::canonical::{ConvertError, Part, PartKind, Written, merge, put};
+use crate::canonical::{ConvertError, Fields, Part, PartKind, Written, merge, put};
 use crate::format::Format;
 use crate::usage::{Usage, of_response};
 use serde_json::{Map, Value, json};
@@ -55,7 +55,7 @@ fn read_candidate(candidate: Value, idx: usize, answer_id: &str) -> Result<Choic
         candidate.put_back("content", content);
     }
     let is_call = |part: &Part| matches!(part.kind, PartKind::ToolCall { .. });
-    let word = candidate.text("finishReason")?;
+    let word = read_word(&mut candidate)?;
     let stop = word
         .as_deref()
         .map(|word| read_stop(word, parts.iter().any(is_call)));
@@ -73,6 +73,11 @@ fn read_candidate(candidate: Value, idx: usize, answer_id: &str) -> Result<Choic
         logprobs,
         other: candidate.rest,
     })
+}
+
+/// Why a candidate ended; some servers say so with an empty text while it goes on.
+pub(super) fn read_word(candidate: &mut Fields) -> Result<Option<String>, ConvertError> {
+    Ok(candidate.text("finishReason")?.filter(|word| !word.is_empty()))
 }
 
 /// The scope of ids made for the calls of an answer: they must differ from those of other turns.

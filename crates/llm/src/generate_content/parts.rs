@@ -249,7 +249,7 @@ impl PartWriter {
     fn write(&mut self, part: &Part) -> Result<Option<Value>, ConvertError> {
         let mut body = Map::new();
         let mut other = &part.other;
-        let without_signature;
+        let without;
         match &part.kind {
             PartKind::Text(text) => put(&mut body, "text", Some(text.as_str())),
             PartKind::Reasoning { text, signature } => {
@@ -269,16 +269,16 @@ impl PartWriter {
                     .and_then(|extra| extra.pointer("/google/thought_signature").and_then(Value::as_str));
                 if let (false, Some(signature)) = (self.own, signature) {
                     body.insert("thoughtSignature".to_owned(), signature.into());
-                    without_signature = {
-                        let mut other = part.other.clone();
-                        other.shift_remove("extra_content");
-                        other
-                    };
-                    other = &without_signature;
+                    without = leave_out(other, "extra_content");
+                    other = &without;
                 }
             }
             PartKind::ToolResult { id, is_error, parts } => {
                 let result = self.result(part, id, *is_error, parts)?;
+                if !self.own && other.get("name") == result.get("name") {
+                    without = leave_out(other, "name");
+                    other = &without;
+                }
                 body.insert("functionResponse".to_owned(), result);
             }
             PartKind::Image(source) => self.media(&mut body, source, None, "image/png")?,
@@ -351,8 +351,14 @@ impl PartWriter {
             .other
             .get("functionResponse")
             .and_then(|inner| inner.get("name"));
-        match self.names.get(id) {
-            Some(name) => put(&mut result, "name", Some(name.as_str())),
+        // Chat may name the tool beside the id of its call.
+        let beside = part
+            .other
+            .get("name")
+            .and_then(Value::as_str)
+            .filter(|_| !self.own);
+        match self.names.get(id).map(String::as_str).or(beside) {
+            Some(name) => put(&mut result, "name", Some(name)),
             None if self.own && kept.is_some() => {}
             // This format names the tool, not the call.
             None => return Err(Self::refuse(format!("result of `{id}` without its call"))),
@@ -420,6 +426,12 @@ impl PartWriter {
         body.insert(key.to_owned(), media);
         Ok(())
     }
+}
+
+fn leave_out(fields: &Map<String, Value>, key: &str) -> Map<String, Value> {
+    let mut fields = fields.clone();
+    fields.shift_remove(key);
+    fields
 }
 
 /// Sound in a Chat request; other kinds have no words here.

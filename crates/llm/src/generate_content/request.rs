@@ -233,7 +233,7 @@ fn read_config(mut config: Fields, request: &mut Request) -> Result<Fields, Conv
 pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Written, ConvertError> {
     let mut writer = PartWriter::new(request.format);
     let mut body = Map::new();
-    let (mut system, mut contents) = (Vec::new(), Vec::new());
+    let (mut system, mut system_body, mut contents) = (Vec::new(), Map::new(), Vec::new());
     for message in &request.messages {
         if matches!(message.role, Role::System | Role::Developer) {
             if !contents.is_empty() {
@@ -241,14 +241,15 @@ pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Writt
                 writer.dropped.push(moved.to_owned());
             }
             system.extend(writer.write_all(&message.parts)?);
-            writer.others(&mut Map::new(), &message.other, "messages[]");
+            writer.others(&mut system_body, &message.other, "messages[]");
         } else {
             let content = write_content(message, request, &mut writer)?;
             contents.extend(content.map(Value::Object));
         }
     }
     if !system.is_empty() {
-        body.insert("systemInstruction".to_owned(), json!({"parts": system}));
+        system_body.insert("parts".to_owned(), system.into());
+        body.insert("systemInstruction".to_owned(), system_body.into());
     }
     body.insert("contents".to_owned(), contents.into());
     let tools = write_tools(request, &mut writer)?;

@@ -8,8 +8,8 @@
 //! `other`. Signatures over text, citations and grounding are not told in streams.
 
 use super::answer::{
-    block_reason, call_scope, created_s, put_name, read_logprobs, read_stop, write_logprobs, write_stop,
-    write_usage,
+    block_reason, call_scope, created_s, put_name, read_logprobs, read_stop, read_word, write_logprobs,
+    write_stop, write_usage,
 };
 use super::parts::{PartReader, PartWriter};
 use super::{fields, object};
@@ -183,7 +183,7 @@ impl StreamReader {
                 events.push(StreamEvent::Logprobs { choice: idx, tokens });
             }
         }
-        if let Some(word) = candidate.text("finishReason")? {
+        if let Some(word) = read_word(&mut candidate)? {
             choice.word = Some(word);
         }
         Ok(())

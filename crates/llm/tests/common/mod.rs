@@ -3,12 +3,16 @@
 use serde_json::Value;
 use std::path::PathBuf;
 
+/// The folder of test data that is not committed.
+pub(crate) fn shared() -> PathBuf {
+    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::env::var_os("WEIR_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from)
+}
+
 /// Every recorded call: its name and `{request, response}`, in a fixed order.
 #[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn recorded() -> Vec<(String, Value)> {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("WEIR_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
-    let root = shared.join("data/ai/recorded");
+    let root = shared().join("data/ai/recorded");
     let mut files = Vec::new();
     for provider in std::fs::read_dir(&root).expect("recorded traffic; name its folder by WEIR_SHARED") {
         for file in std::fs::read_dir(provider.unwrap().path()).unwrap() {
