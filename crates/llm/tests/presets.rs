@@ -1,6 +1,5 @@
 //! Where every kind of provider is asked for what, and that no model's name leads elsewhere.
 
-#[expect(dead_code, reason = "recorded traffic is for other tests")]
 mod common;
 
 use llm::catalogue::Catalogue;
@@ -240,6 +239,27 @@ fn addresses_with_parameters() {
         Ok("a1c{d".to_owned())
     );
     assert_eq!(presets::fill("{b}", &BTreeMap::new()), Err("b".to_owned()));
+}
+
+#[test]
+fn models_of_a_provider() {
+    let own = serde_json::json!([{"provider": "mine", "model": "gpt-4o", "usd_per_million": {"input": "1"}}]);
+    let catalogue = Catalogue::with_overrides(serde_json::from_value(own).unwrap()).unwrap();
+    let check = |kind: &str, provider: &str, name: &str, expected: Option<&str>| {
+        let found = preset(kind).model(&catalogue, provider, name);
+        assert_eq!(
+            found.map(|model| &*model.kind),
+            expected,
+            "{kind} {provider} {name}"
+        );
+    };
+    check("openai", "mine", "gpt-4o", Some("mine"));
+    check("openai", "mine", "gpt-4o-mini", Some("openai"));
+    check("azure", "a", "gpt-4o", Some("azure"));
+    check("zhipu", "z", "glm-5.3", Some("zhipu"));
+    check("zhipu", "z", "glm-4.5", Some("zai"));
+    check("hunyuan", "h", "kimi-k3", Some("tencent"));
+    check("vllm", "v", "gpt-4o", None);
 }
 
 #[test]
