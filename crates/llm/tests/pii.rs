@@ -32,9 +32,16 @@ impl Case {
     }
 }
 
+/// The first set was written before the finders. The later one was written after them: on its first run
+/// recall was 0.87 and precision 0.96, and what it showed was mended. Its last part is look-alikes that
+/// turned up in source code.
 fn cases() -> Vec<Case> {
-    include_str!("data/pii.jsonl")
-        .lines()
+    let sets = [
+        include_str!("data/pii.jsonl"),
+        include_str!("data/pii-later.jsonl"),
+    ];
+    sets.iter()
+        .flat_map(|set| set.lines())
         .map(|line| serde_json::from_str(line).expect(line))
         .collect()
 }

@@ -1,10 +1,11 @@
 //! Payment cards (ISO/IEC 7812): a brand's prefix and length, and Luhn's check.
 //!
 //! Found: compact, or in groups of four (4-6-5 and 4-6-4 for American Express and Diners) with spaces,
-//! hyphens or dots. A Visa number of 13 digits, which has the shape of a bar code, needs a word for it
-//! before. A card may be followed by a space and digits: its expiry or code.
+//! hyphens or dots. A number of 13 digits, which has the shape of a bar code, needs a word for it
+//! before, and so does a compact one of more than 16 (but of UnionPay). A card may be followed by a space and digits: its expiry or code.
 
 use super::digits::{Digits, Sep, ends_alone, luhn, starts_alone};
+use super::phone;
 use super::view::View;
 
 const SEPS: [Sep; 3] = [Sep::Space, Sep::Hyphen, Sep::Dot];
@@ -37,16 +38,23 @@ pub(crate) fn find(view: &View<'_>, digits: &Digits) -> Option<usize> {
             let spaced = groups > 1 && digits.sep(0) == Some(Sep::Space);
             let alone = (starts_alone(view, digits.start, groups > 1, spaced)
                 || (groups == 1 && after_word(view, digits.start)))
-                && ends_alone(view, digits.end(groups), false);
+                && ends(view, digits.end(groups));
             let known = issued(values) && luhn(values);
-            let sure = values.len() != 13 || view.words_before(digits.start).any(&WORDS);
+            let odd = values.len() == 13 || (groups == 1 && values.len() > 16 && values[..2] != [6, 2]);
+            let sure = !odd || view.words_before(digits.start).any(&WORDS);
             (alone && known && sure).then(|| digits.end(groups))
         })
 }
 
-/// `card #4111…`
+/// `#4111…`, of a card rather than of an order.
 fn after_word(view: &View<'_>, start: usize) -> bool {
-    view.char_before(start) == Some('#') && view.words_before(start).any(&WORDS)
+    view.char_before(start) == Some('#') && !phone::is_other(view, start)
+}
+
+/// May the number end at `at`, before `-word` too?
+fn ends(view: &View<'_>, at: usize) -> bool {
+    let letter = |at: usize| view.byte(at).is_some_and(|byte| byte.is_ascii_alphabetic());
+    (view.byte(at) == Some(b'-') && letter(at + 1) && letter(at + 2)) || ends_alone(view, at, false)
 }
 
 /// Is there a brand with such a prefix and length?
@@ -68,7 +76,7 @@ fn issued(digits: &[u8]) -> bool {
         // American Express
         3400..=3499 | 3700..=3799 => len == 15,
         // Diners Club
-        3000..=3059 | 3095 | 3600..=3699 | 3800..=3999 => matches!(len, 14 | 16..=19),
+        3000..=3059 | 3095 | 3600..=3699 | 3800..=3999 => matches!(len, 14 | 16),
         // JCB
         3528..=3589 => (16..=19).contains(&len),
         // Mir

@@ -127,7 +127,8 @@ pub(crate) fn starts_alone(view: &View<'_>, at: usize, grouped: bool, spaced: bo
     let word = second.is_some_and(is_word);
     let digit = second.is_some_and(|c| c.is_ascii_digit());
     match last {
-        Some('-' | '.' | '\u{2010}' | '\u{2011}') => !word,
+        // A single number after a minus is negative.
+        Some('-' | '.' | '\u{2010}' | '\u{2011}') => !word && grouped,
         Some('+' | '#' | '$' | '€' | '£' | '¥' | '￥' | '₹' | '%' | '@' | '\\') => false,
         Some('/') => grouped || !word,
         Some(':') => !digit,

@@ -1,7 +1,7 @@
 //! E-mail addresses (RFC 5321, 5322, 6531, without quoted local parts).
 //!
 //! Found: a local part of letters, digits and `._%+-'`, `@` (or `%40`), and a domain of at least two
-//! labels whose last is of letters only. Left: `user@host`, remotes of git and scp (`git@host:path`),
+//! labels whose last is of letters only (and not of Han or Kana, which nothing parts from what follows). Left: `user@host`, remotes of git and scp (`git@host:path`),
 //! credentials in URLs, `icon@2x.png`, `package@1.2.3`.
 
 use super::view::{View, is_unspaced};
@@ -9,8 +9,9 @@ use super::view::{View, is_unspaced};
 const LOCAL_MAX_BYTES: usize = 64;
 
 /// Endings of files, none of which is a top-level domain.
-const FILE_ENDINGS: [&str; 14] = [
+const FILE_ENDINGS: [&str; 28] = [
     "png", "jpg", "jpeg", "gif", "svg", "webp", "css", "scss", "js", "ts", "json", "html", "bmp", "pdf",
+    "tgz", "gz", "tar", "whl", "exe", "dll", "txt", "log", "csv", "xml", "yaml", "yml", "toml", "jar",
 ];
 
 /// The end of the address that begins at `start`.
@@ -97,8 +98,14 @@ fn domain(view: &View<'_>, start: usize) -> Option<usize> {
     let (mut at, mut labels, mut end, mut last) = (start, 0, None, start..start);
     loop {
         let label = at;
-        while let Some(c) = view.char(at).filter(|&c| c == '-' || is_host(c)) {
+        // A label is of one kind of script, so that `例え.jp` is a domain and the `へ` after it is not.
+        let unspaced = view.char(at).is_some_and(is_unspaced);
+        while let Some(c) = view.char(at).filter(|&c| c == '-' || is_host(c, unspaced)) {
             at += c.len_utf8();
+        }
+        let goes_on = view.byte(at) == Some(b'.') && view.char(at + 1).is_some_and(|c| is_host(c, false));
+        if unspaced && !goes_on {
+            break;
         }
         let text = view.slice(label, at).trim_end_matches('-');
         if text.is_empty() || text.starts_with('-') {
@@ -120,6 +127,6 @@ fn domain(view: &View<'_>, start: usize) -> Option<usize> {
     (top.chars().count() >= 2 && named && !FILE_ENDINGS.contains(&lower.as_str())).then_some(end?)
 }
 
-fn is_host(c: char) -> bool {
-    c.is_ascii_alphanumeric() || (!c.is_ascii() && c.is_alphanumeric() && !is_unspaced(c))
+fn is_host(c: char, unspaced: bool) -> bool {
+    c.is_alphanumeric() && is_unspaced(c) == unspaced
 }

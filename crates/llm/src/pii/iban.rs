@@ -30,12 +30,8 @@ pub(crate) fn find(view: &View<'_>, start: usize) -> Option<usize> {
     for (idx, slot) in chars[..length].iter_mut().enumerate() {
         if idx > 0 && idx % 4 == 0 {
             let here = view.char(at).filter(|c| matches!(c, ' ' | '-' | '\u{a0}'));
-            if idx == 4 {
-                sep = here;
-            }
-            if sep.is_some() {
-                at += here.filter(|_| here == sep)?.len_utf8();
-            }
+            sep = sep.or(here);
+            at += here.filter(|_| here == sep).map_or(0, char::len_utf8);
         }
         *slot = view
             .byte(at)

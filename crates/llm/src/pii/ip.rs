@@ -3,7 +3,8 @@
 //! Found: IPv4 as four numbers without leading zeros, IPv6 (RFC 4291) with a digit and four hex digits
 //! at least; ports and prefix lengths after them are left in place. Left: versions (after `v`,
 //! `version`, `firmware`, `section` and the like, after `name-`, `name/`, `==`, or with a fifth
-//! number), and loopback, unspecified and broadcast addresses, which are the same for everyone.
+//! number), four single digits without a word such as `host` (a section of a document), object
+//! identifiers, and loopback, unspecified, multicast and broadcast addresses, which name no one.
 
 use super::view::{View, is_word};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const V6_MAX_BYTES: usize = 45;
 
 /// Words that say that the dotted number after them is none.
-const VERSION_WORDS: [&str; 22] = [
+pub(crate) const VERSION_WORDS: [&str; 22] = [
     "v",
     "ver",
     "version",
@@ -34,6 +35,28 @@ const VERSION_WORDS: [&str; 22] = [
     "版",
     "versión",
     "версия",
+];
+
+/// Words that say that four single digits are an address.
+const ADDRESS_WORDS: [&str; 18] = [
+    "ip",
+    "ipv",
+    "host",
+    "server",
+    "dns",
+    "addr",
+    "address",
+    "ping",
+    "client",
+    "from",
+    "peer",
+    "gateway",
+    "subnet",
+    "remote",
+    "via",
+    "local",
+    "服务器",
+    "地址",
 ];
 
 /// The end of the IPv4 address that begins at `start`, where there is a digit.
@@ -73,9 +96,16 @@ pub(crate) fn find_v4(view: &View<'_>, start: usize) -> Option<usize> {
         None => false,
     };
     let address = Ipv4Addr::from(octets);
-    let common = address.is_loopback() || address.is_unspecified() || address.is_broadcast();
-    let alone = !product && !longer && !common;
-    (alone && !view.words_before(start).end_in(&VERSION_WORDS)).then_some(at)
+    let common = address.is_loopback() || matches!(octets[0], 0 | 224..);
+    if product || longer || common {
+        return None;
+    }
+    let words = view.words_before(start);
+    let section = octets.iter().all(|&octet| octet < 10)
+        && !(matches!(next, Some(':' | '/')) && second().is_some_and(|c| c.is_ascii_digit()))
+        && last != Some('/')
+        && !words.any(&ADDRESS_WORDS);
+    (!section && !words.end_in(&VERSION_WORDS) && !words.any(&["oid", "object identifier"])).then_some(at)
 }
 
 /// The end of the IPv6 address that begins at `start`, where there is a hex digit or a colon.
@@ -104,7 +134,11 @@ pub(crate) fn find_v6(view: &View<'_>, start: usize) -> Option<usize> {
     let address: Ipv6Addr = text.parse().ok()?;
     let hex = text.bytes().filter(u8::is_ascii_hexdigit).count();
     let plain = text.bytes().any(|byte| byte.is_ascii_digit()) && hex >= 4;
-    let common = address.is_loopback() || address.is_unspecified();
+    let common = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    // `c::B50` is a path of some language; addresses in use begin with three or four digits.
+    let groups = text.split(':').filter(|group| !group.is_empty()).count();
+    let first = text.split(':').next().unwrap_or_default().len();
+    let plain = plain && (groups > 3 || first == 0 || first >= 3);
     (plain && !common && view.word_ends(end)).then_some(end)
 }
 

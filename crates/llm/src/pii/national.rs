@@ -6,7 +6,7 @@
 //! | `us_ssn` | 3-2-4 with hyphens or spaces; nine digits after a word | area, group, serial (SSA); tax numbers of the 9xx range (IRS) |
 //! | `ca_sin` | 3-3-3 with hyphens or spaces; nine digits after a word | Luhn |
 //! | `uk_nino` | two letters, six digits, a letter, in pairs or compact; in lower case after a word | prefixes (HMRC, NIM39110) |
-//! | `cn_id` | 18 characters | province, date, ISO 7064 MOD 11-2 (GB 11643) |
+//! | `cn_id` | 18 characters, compact or 6-8-4 | province, date, ISO 7064 MOD 11-2 (GB 11643) |
 //! | `es_dni` | DNI, NIE | check letter |
 //! | `fr_nir` | 15 digits, in groups or compact, 2A and 2B too | sex, month, key by 97 |
 //! | `de_tax_id` | 11 digits, compact or 2-3-3-3 | repetition, ISO 7064 MOD 11,10 |
@@ -15,6 +15,7 @@
 
 use super::Kind;
 use super::digits::{Digits, Sep, ends_alone, luhn, number, starts_alone};
+use super::ip;
 use super::phone;
 use super::view::{View, is_word};
 
@@ -79,7 +80,9 @@ fn ca_sin(view: &View<'_>, digits: &Digits) -> Option<usize> {
     let end = alone(view, digits, groups)?;
     // 130 692 544 € is money, in countries that group by spaces.
     let money = groups == 3 && digits.sep(0) == Some(Sep::Space) && is_money(view, end);
-    let valid = luhn(values) && number(values) != 0 && !money;
+    // So is 139 119 101 a colour.
+    let colour = groups == 3 && values.chunks(3).all(|part| number(part) < 256);
+    let valid = luhn(values) && number(values) != 0 && !((money || colour) && !said());
     // Spanish and Polish telephone numbers have the same form.
     (valid && (said() || !phone::is_said(view, digits.start))).then_some(end)
 }
@@ -96,12 +99,19 @@ fn is_money(view: &View<'_>, end: usize) -> bool {
 
 fn cn_id(view: &View<'_>, digits: &Digits) -> Option<usize> {
     const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-    let len = digits.len(0);
-    if !matches!(len, 17 | 18) || !starts_alone(view, digits.start, false, false) {
+    let groups = match digits.len(0) {
+        17 | 18 => 1,
+        6 if digits.len(1) == 8 && digits.sep(0) == Some(Sep::Space) && digits.sep(1) == Some(Sep::Space) => {
+            3
+        }
+        _ => return None,
+    };
+    let len = digits.values(groups).len();
+    if !matches!(len, 17 | 18) || !starts_alone(view, digits.start, groups > 1, groups > 1) {
         return None;
     }
-    let values = digits.values(1);
-    let mut end = digits.end(1);
+    let values = digits.values(groups);
+    let mut end = digits.end(groups);
     let last = if len == 18 {
         u32::from(values[17])
     } else {
@@ -280,7 +290,8 @@ pub(crate) fn es_dni(view: &View<'_>, digits: &Digits) -> Option<usize> {
     } else {
         return None;
     };
-    if !starts_alone(view, digits.start, groups > 1, false) {
+    let version = view.words_before(digits.start).end_in(&ip::VERSION_WORDS);
+    if version || !starts_alone(view, digits.start, groups > 1, false) {
         return None;
     }
     check_letter(view, digits.end(groups), number(digits.values(groups)))

@@ -42,7 +42,7 @@ pub(crate) fn next(kinds: Kinds, text: &str, context: &str, from: usize, open: b
                 }
                 !inside_word(bytes, start)
             }
-            b'+' | b'(' | b':' | b'_' | b'\\' => true,
+            b'+' | b'%' | b'(' | b':' | b'_' | b'\\' => true,
             0x80.. => {
                 let c = text[start..].chars().next().unwrap_or_default();
                 at = start + c.len_utf8();
@@ -98,7 +98,7 @@ fn find_at(kinds: Kinds, view: &View<'_>, start: usize, byte: u8) -> Option<(Kin
         }
     };
     let found = match byte {
-        b'+' | b'(' => return ask(Kind::Phone, &|| phone::find(view, start)),
+        b'+' | b'%' | b'(' => return ask(Kind::Phone, &|| phone::find(view, start)),
         b':' => return ask(Kind::Ip, &|| ip::find_v6(view, start)),
         _ => ask(Kind::Email, &|| email::find(view, start)),
     };

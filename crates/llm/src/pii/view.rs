@@ -201,6 +201,11 @@ impl Words {
             })
     }
 
+    /// The words from `at`, where one begins.
+    pub(crate) fn from(&self, at: usize) -> &str {
+        &self.0[at..]
+    }
+
     /// How many bytes of words there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

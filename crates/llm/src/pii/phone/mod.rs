@@ -8,160 +8,14 @@
 //!
 //! A word such as `order` or `serial` nearer than one such as `phone` leaves a number where it is.
 
+mod plan;
+mod words;
+
 use super::digits::{Sep, ends_alone, starts_alone};
-use super::view::View;
-
-const WORDS: [&str; 56] = [
-    "phone",
-    "telephone",
-    "tel",
-    "mobile",
-    "cell",
-    "cellphone",
-    "fax",
-    "whatsapp",
-    "call",
-    "text",
-    "sms",
-    "dial",
-    "ring",
-    "reach",
-    "contact",
-    "call me",
-    "handy",
-    "telefon",
-    "téléphone",
-    "tél",
-    "telefono",
-    "teléfono",
-    "appelez",
-    "appeler",
-    "llame",
-    "llamar",
-    "chiama",
-    "bel",
-    "anruf",
-    "rufen",
-    "móvil",
-    "movil",
-    "celular",
-    "telefone",
-    "ligue",
-    "zadzwoń",
-    "电话",
-    "手机",
-    "手机号",
-    "联系",
-    "致电",
-    "电话号码",
-    "電話",
-    "携帯",
-    "전화",
-    "휴대폰",
-    "телефон",
-    "тел",
-    "звоните",
-    "позвоните",
-    "फ़ोन",
-    "फोन",
-    "هاتف",
-    "اتصل",
-    "mobil",
-    "msisdn",
-];
-const OTHER_WORDS: [&str; 44] = [
-    "order",
-    "invoice",
-    "tracking",
-    "po",
-    "ref",
-    "reference",
-    "id",
-    "serial",
-    "part",
-    "sku",
-    "isbn",
-    "ticket",
-    "issn",
-    "bytes",
-    "build",
-    "version",
-    "lot",
-    "batch",
-    "upc",
-    "ean",
-    "doi",
-    "arxiv",
-    "pmid",
-    "epoch",
-    "total",
-    "sum",
-    "订单",
-    "订单号",
-    "单号",
-    "编号",
-    "流水",
-    "流水号",
-    "学号",
-    "工号",
-    "bestellnummer",
-    "commande",
-    "pedido",
-    "account",
-    "uuid",
-    "timestamp",
-    "amount",
-    "price",
-    "zip",
-    "size",
-];
-
-/// How near a word must be to make a telephone number of plain digits.
-const WORD_NEAR_BYTES: usize = 32;
-
-/// Country codes (ITU-T E.164, list of assigned codes) of one and two digits; those of three begin
-/// with what is not here.
-const SHORT_CODES: [u8; 46] = [
-    1, 7, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56, 57,
-    58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98,
-];
-/// First two digits of codes of three digits.
-const LONG_CODES: [u8; 14] = [21, 22, 23, 24, 25, 26, 29, 35, 37, 38, 42, 50, 59, 67];
-const LONG_CODES_MORE: [u8; 8] = [68, 69, 80, 85, 87, 88, 96, 97];
-
-/// Digits of a number after the country code, where they are fixed.
-const NATIONAL_LENGTHS: [(u8, usize, usize); 30] = [
-    (1, 10, 10),
-    (7, 10, 10),
-    (20, 8, 10),
-    (27, 9, 9),
-    (30, 10, 10),
-    (31, 9, 9),
-    (32, 8, 9),
-    (33, 9, 9),
-    (34, 9, 9),
-    (36, 8, 9),
-    (39, 8, 11),
-    (41, 9, 9),
-    (43, 7, 13),
-    (44, 9, 10),
-    (45, 8, 8),
-    (46, 7, 10),
-    (47, 8, 8),
-    (48, 9, 9),
-    (49, 7, 12),
-    (52, 10, 10),
-    (55, 10, 11),
-    (61, 9, 9),
-    (64, 8, 10),
-    (65, 8, 8),
-    (81, 9, 10),
-    (82, 8, 10),
-    (84, 9, 10),
-    (86, 10, 11),
-    (90, 10, 10),
-    (91, 10, 10),
-];
+use super::view::{View, is_word};
+use plan::{assigned, is_north_american};
+use words::{Hint, hint};
+pub(crate) use words::{is_other, is_said};
 
 const GROUPS_MAX: usize = 8;
 const DIGITS_MAX: usize = 18;
@@ -204,7 +58,10 @@ impl Number {
             number.bracketed[idx] = open;
             number.groups += 1;
             at = end;
-            if let Some((sep, len)) = Sep::at(view, at) {
+            if let Some(slash) = spaced_slash(view, at) {
+                number.seps[idx] = Some(Sep::Slash);
+                at = slash;
+            } else if let Some((sep, len)) = Sep::at(view, at) {
                 number.seps[idx] = Some(sep);
                 at += len;
             } else if !open && view.byte(at) != Some(b'(') {
@@ -245,14 +102,28 @@ impl Number {
     }
 }
 
-/// The end of the number that begins at `start`, where there is `+`, `(` or a digit.
+/// Where the ` / ` at `at` ends.
+fn spaced_slash(view: &View<'_>, at: usize) -> Option<usize> {
+    let found = view.byte(at)? == b' ' && view.byte(at + 1)? == b'/' && view.byte(at + 2)? == b' ';
+    found.then_some(at + 3)
+}
+
+/// The end of the number that begins at `start`, where there is `+`, `%2B`, `(` or a digit.
 pub(crate) fn find(view: &View<'_>, start: usize) -> Option<usize> {
     match view.byte(start)? {
-        b'+' => {
-            view.digit(start + 1)?;
+        sign @ (b'+' | b'%') => {
+            // %2B is a plus in a query.
+            let escaped =
+                sign == b'%' && view.byte(start + 1) == Some(b'2') && view.byte(start + 2) == Some(b'B');
+            let digits = match sign {
+                b'+' => start + 1,
+                _ if escaped => start + 3,
+                _ => return None,
+            };
+            view.digit(digits)?;
             let before = view.char_before(start);
             let free = view.word_starts(start) && !matches!(before, Some('+' | '-' | '.' | '$' | '€'));
-            let number = Number::read(view, start + 1);
+            let number = Number::read(view, digits);
             international(view, &number, 0).filter(|_| free)
         }
         _ => {
@@ -279,85 +150,36 @@ fn international(view: &View<'_>, number: &Number, from: usize) -> Option<usize>
                     count += 1;
                 }
             }
-            assigned(&digits[..count]) && ends_alone(view, number.end(groups), false)
+            assigned(&digits[..count]) && ends(view, number.end(groups), false)
         })
         .map(|groups| number.end(groups))
 }
 
 impl Number {
     fn regular_international(&self, from: usize, to: usize) -> bool {
-        (from..to.saturating_sub(1)).all(|idx| self.seps[idx] != Some(Sep::Slash) || idx == from + 1)
+        let seps = &self.seps[from..to - 1];
+        // +255959.999 is a number.
+        let decimal = *seps == [Some(Sep::Dot)];
+        !decimal
+            && seps
+                .iter()
+                .enumerate()
+                .all(|(idx, sep)| *sep != Some(Sep::Slash) || idx == 1)
     }
-}
-
-/// Do the digits begin with a country code, and are they as many as its numbers have?
-fn assigned(digits: &[u8]) -> bool {
-    if digits.len() < 8 || digits.len() > 15 {
-        return false;
-    }
-    let two = digits[0] * 10 + digits[1];
-    let code = match digits[0] {
-        1 | 7 => digits[0],
-        _ => two,
-    };
-    let national = digits.len() - if code < 10 { 1 } else { 2 };
-    if SHORT_CODES.contains(&code) {
-        let (_, min, max) = NATIONAL_LENGTHS
-            .iter()
-            .find(|(known, ..)| *known == code)
-            .copied()
-            .unwrap_or((code, 7, 12));
-        let valid = match code {
-            1 => is_north_american(&digits[1..]),
-            _ => digits[digits.len() - national] != 0 || code == 39,
-        };
-        return (min..=max).contains(&national) && valid;
-    }
-    (LONG_CODES.contains(&two) || LONG_CODES_MORE.contains(&two) || two == 99)
-        && (6..=10).contains(&(digits.len() - 3))
-}
-
-/// Area and exchange begin with 2 to 9 and are no service code such as 911.
-fn is_north_american(digits: &[u8]) -> bool {
-    let code = |at: usize| digits[at] >= 2 && !(digits[at + 1] == 1 && digits[at + 2] == 1);
-    digits.len() == 10 && code(0) && code(3) && digits[1] != 9
 }
 
 fn national(view: &View<'_>, number: &Number, start: usize) -> Option<usize> {
     let groups = plausible(view, number, start)?;
     let grouped = groups > 1;
     let spaced = grouped && number.seps[..groups - 1].contains(&Some(Sep::Space));
-    let alone = starts_alone(view, start, grouped, spaced) && ends_alone(view, number.end(groups), spaced);
+    let alone = starts_alone(view, start, grouped, spaced) && ends(view, number.end(groups), spaced);
     alone.then(|| number.end(groups))
 }
 
-/// How near the words are that say that it is a telephone number, or that it is not.
-#[derive(Debug, PartialEq, Eq)]
-enum Hint {
-    Phone,
-    Other,
-    None,
-}
-
-/// Does a word say that what begins at `start` is a telephone number?
-pub(crate) fn is_said(view: &View<'_>, start: usize) -> bool {
-    hint(view, start) == Hint::Phone
-}
-
-fn hint(view: &View<'_>, start: usize) -> Hint {
-    let words = view.words_before(start);
-    let (phone, other) = (words.last_of(&WORDS), words.last_of(&OTHER_WORDS));
-    match (phone, other) {
-        (Some(phone), other) if other.is_none_or(|other| other < phone) => {
-            if words.len() - phone <= WORD_NEAR_BYTES {
-                Hint::Phone
-            } else {
-                Hint::None
-            }
-        }
-        (_, Some(_)) => Hint::Other,
-        _ => Hint::None,
-    }
+/// May the number end at `at`, before an extension such as `x44` too?
+fn ends(view: &View<'_>, at: usize, spaced: bool) -> bool {
+    let extension = view.byte(at) == Some(b'x') && view.digit(at + 1).is_some();
+    extension || ends_alone(view, at, spaced)
 }
 
 /// How many groups make a telephone number.
@@ -369,6 +191,10 @@ fn plausible(view: &View<'_>, number: &Number, start: usize) -> Option<usize> {
     if number.lens(0, &[1, 3, 3, 4]) && number.values[0] == 1 && is_north_american(number.digits(1, 4)) {
         return number.regular(1, 4).then_some(4);
     }
+    // 8 (495) 123-45-67
+    if number.lens(0, &[1, 3, 3, 2, 2]) && matches!(number.values[0], 7 | 8) && number.regular(1, 5) {
+        return Some(5);
+    }
     let dotted = number.seps[0] == Some(Sep::Dot);
     if number.lens(0, &[3, 3, 4]) && is_north_american(number.digits(0, 3)) && number.regular(0, 3) {
         return (hint(view, start) != Hint::Other || !dotted).then_some(3);
@@ -378,29 +204,41 @@ fn plausible(view: &View<'_>, number: &Number, start: usize) -> Option<usize> {
     let chinese = (number.len(0) == 11 && number.groups >= 1) || number.lens(0, &[3, 4, 4]);
     if mobile && chinese && (number.len(0) == 11 || number.regular(0, 3)) {
         let groups = if number.len(0) == 11 { 1 } else { 3 };
-        return (hint(view, start) != Hint::Other).then_some(groups);
+        let wanted = match hint(view, start) {
+            Hint::Phone => true,
+            Hint::Other => false,
+            // `f(17179870208)` and `Const<17179870208>` are code.
+            Hint::None => {
+                !matches!(view.two_before(start), (Some('(' | '<'), Some(before)) if is_word(before))
+            }
+        };
+        return wanted.then_some(groups);
     }
     if number.len(0) == 1 && number.groups == 1 {
         return None;
     }
-    if first == 0 && number.values[1] == 0 {
-        return zero_zero(view, number, start);
+    if number.len(0) >= 2 && number.values[..2] == [0, 0] {
+        return abroad(view, number, start, 2);
+    }
+    if number.len(0) == 3 && number.values[..3] == [0, 1, 1] && number.groups > 2 {
+        return abroad(view, number, start, 3);
     }
     if number.groups > 1
         && let Some(groups) = trunk(number)
+        && !is_dump(view, number, groups, start)
     {
         return (hint(view, start) != Hint::Other).then_some(groups);
     }
     by_word(view, number, start)
 }
 
-/// `00`, then an international number.
-fn zero_zero(view: &View<'_>, number: &Number, start: usize) -> Option<usize> {
+/// An international number after `00`, or `011` in North America.
+fn abroad(view: &View<'_>, number: &Number, start: usize, prefix: usize) -> Option<usize> {
     let groups = number.groups;
     let digits = number.digits(0, groups);
     let sure = groups > 1 || hint(view, start) == Hint::Phone;
-    let area = !matches!(number.len(0), 3);
-    (sure && area && assigned(digits.get(2..)?) && number.regular(0, groups)).then_some(groups)
+    let plain = !number.seps[..groups - 1].contains(&Some(Sep::Dot)) && (prefix == 3 || number.len(0) != 3);
+    (sure && plain && assigned(digits.get(prefix..)?) && number.regular(0, groups)).then_some(groups)
 }
 
 /// A number with the trunk prefix 0, in groups.
@@ -420,7 +258,22 @@ fn trunk(number: &Number) -> Option<usize> {
             && number.regular(0, groups)
             && (!dotted || groups > 3)
             && !date
+            && (number.len(0) > 2 || groups < 6)
     })
+}
+
+/// Are the groups, all of two digits, some of the bytes of a hex dump?
+fn is_dump(view: &View<'_>, number: &Number, groups: usize, start: usize) -> bool {
+    if (0..groups).any(|idx| number.len(idx) != 2) {
+        return false;
+    }
+    let end = number.end(groups);
+    let hex = |at: usize| view.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit());
+    let after = view.byte(end) == Some(b' ') && hex(end + 1) && hex(end + 2) && view.word_ends(end + 3);
+    let before = view.before(start).trim_end_matches([' ', '\t']);
+    let last = before.rsplit(|c: char| !is_word(c)).next().unwrap_or_default();
+    let byte = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    after || (byte(last) && before.len() < view.before(start).len())
 }
 
 /// Other digits, if a word says what they are.
