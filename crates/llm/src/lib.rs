@@ -1,11 +1,12 @@
 //! The wire formats of AI providers. Pure: no files, sockets, clocks or randomness.
 //!
-//! * [`sse`]: the one framer of text streams (server-sent events, and JSON by lines).
+//! * [`sse`]: the one framer of text streams (server-sent events, JSON by lines, the items of an array).
 //! * [`eventstream`]: the framer of AWS's binary event streams, which Bedrock speaks.
 //! * [`usage`]: what a call used, in buckets of tokens that do not overlap.
 //! * [`canonical`] and [`answer`]: the one model of a request and of its answer, whole or streamed;
 //!   [`convert`] reads and writes them in each [`format`], whose modules have its name;
-//!   [`assemble`] makes a whole answer of a stream.
+//!   [`assemble`] makes a whole answer of a stream;
+//!   [`shape_as_tool`] is for models that take no shape of an answer.
 //! * [`money`]: exact prices, and what a call costs by them, rounded once.
 //! * [`embeddings`], [`count`], [`models`], [`rerank`] and [`completions`]: the lesser endpoints.
 //! * [`catalogue`]: the models that ship, what they can do and cost; an operator's own over them.
@@ -42,6 +43,7 @@ pub mod pii;
 pub mod presets;
 pub mod rerank;
 pub mod responses;
+pub mod shape_as_tool;
 pub mod sigv4;
 pub mod splice;
 pub mod sse;
