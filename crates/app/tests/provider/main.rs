@@ -11,6 +11,7 @@ mod more_wires;
 mod shapes;
 mod sign;
 mod trouble;
+mod upstream;
 
 const BEARER: (&str, &str) = ("authorization", "Bearer sk-sim");
 const CLAUDE: [(&str, &str); 2] = [("x-api-key", "sk-sim"), ("anthropic-version", "2023-06-01")];

@@ -197,6 +197,8 @@ impl Body for SimBody {
 #[derive(Debug)]
 pub(crate) struct Choppy {
     stream: TcpStream,
+    /// What was read before, and is to be read again.
+    before: Bytes,
     chunking: Chunking,
     random: Random,
     /// Whether the runtime had a turn since the last write.
@@ -204,9 +206,10 @@ pub(crate) struct Choppy {
 }
 
 impl Choppy {
-    pub(crate) fn new(stream: TcpStream, chunking: Chunking, seed: u64) -> TokioIo<Self> {
+    pub(crate) fn new(stream: TcpStream, before: Vec<u8>, chunking: Chunking, seed: u64) -> TokioIo<Self> {
         TokioIo::new(Choppy {
             stream,
+            before: before.into(),
             chunking,
             random: Random::new(seed, "writes"),
             has_yielded: true,
@@ -220,6 +223,11 @@ impl AsyncRead for Choppy {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            let length = self.before.len().min(buffer.remaining());
+            buffer.put_slice(&self.before.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn handle(server: &Server, request: Request<Incoming>) -> Resul
         }
         (&Method::GET, "/sim/fault") => document(StatusCode::OK, &json!(*server.lock_fault())),
         (&Method::DELETE, "/sim/fault") => {
-            *server.lock_fault() = Fault::default();
+            server.set_fault(Fault::default());
             no_content()
         }
         (&Method::PUT, "/sim/fault") => {
@@ -72,7 +72,7 @@ fn set_fault(server: &Server, body: &[u8]) -> Response<SimBody> {
     if fault.percent.is_some_and(|percent| percent > 100) {
         return said(StatusCode::BAD_REQUEST, "percent: expected 0 to 100");
     }
-    *server.lock_fault() = fault;
+    server.set_fault(fault);
     no_content()
 }
 

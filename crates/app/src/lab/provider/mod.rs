@@ -9,9 +9,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -19,8 +20,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use body::Chunking;
+use fast::Fast;
 use journal::Journal;
 use keys::{Key, Rate};
+use replay::Replay;
 use serve::Server;
 use sigv4::Credentials;
 
@@ -33,15 +36,19 @@ mod cache;
 mod control;
 mod errors;
 mod event_stream;
+mod fast;
 mod fault;
 mod fields;
 mod journal;
 mod keys;
+mod replay;
+mod rest;
 mod route;
 mod schema;
 mod serve;
 mod sigv4;
 mod tokens;
+mod websocket;
 mod wire;
 
 const KEY_DEFAULT: &str = "sk-sim";
@@ -67,6 +74,15 @@ pub(crate) struct ProviderArgs {
     /// Where answers are cut into writes
     #[arg(long, value_enum, default_value_t)]
     chunking: Chunking,
+    /// Prebuilt answers to plain calls, at the least cost; nothing is written down
+    #[arg(long, conflicts_with_all = ["rpm", "replay"])]
+    fast: bool,
+    /// Keep the journal also with --fast, which then costs more
+    #[arg(long, requires = "fast")]
+    journal: bool,
+    /// Answer with recorded interactions, from JSON files under a folder
+    #[arg(long, value_name = "DIR")]
+    replay: Option<PathBuf>,
     /// Threads that serve
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
@@ -108,14 +124,23 @@ async fn serve(args: ProviderArgs) -> Result<ExitCode> {
     } else {
         args.aws_key
     };
+    let replay = args.replay.as_deref().map(Replay::load).transpose()?;
+    if let Some(replay) = &replay {
+        super::say(&format!("{} recorded interactions", replay.len()));
+    }
+    // With a journal every call has to go the ordinary way.
+    let fast = (args.fast && !args.journal).then(|| Fast::new(&keys));
     let server = Arc::new(Server {
         seed: args.seed,
         chunking: args.chunking,
         keys,
         credentials,
         rate: args.rpm.map(Rate::new),
-        journal: Arc::new(Journal::new(false)),
+        journal: Arc::new(Journal::new(args.fast && !args.journal)),
         fault: std::sync::Mutex::default(),
+        is_faulty: AtomicBool::new(false),
+        fast,
+        replay,
         cache: cache::PromptCache::default(),
         flips: AtomicU64::new(0),
         connections: AtomicU64::new(0),

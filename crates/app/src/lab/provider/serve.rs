@@ -1,6 +1,6 @@
 //! Connections, and the way of a request: control, faults, key, rate, body, wire, answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,9 +20,12 @@ use super::answer::{letters, reply};
 use super::body::{Choppy, Chunking, Cut, Ending, SimBody};
 use super::cache::PromptCache;
 use super::errors::{self, Refusal};
+use super::fast::Fast;
 use super::fault::{Fault, Trouble, WAIT_MAX};
 use super::journal::{Entry, Journal, now_ms};
 use super::keys::{self, Key, Rate, Standing};
+use super::replay::Replay;
+use super::rest;
 use super::route::{Provider, Route, route};
 use super::sigv4::{self, Credentials, Signed};
 use super::wire::{self, Asked, Piece};
@@ -30,6 +34,7 @@ use crate::lab::random::Random;
 /// Most connections at a time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 8192;
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(3600);
+const HTTP2_STREAMS_MAX: u32 = 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest body of a request.
@@ -47,10 +52,13 @@ pub(crate) struct Server {
     pub(crate) rate: Option<Rate>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) fault: Mutex<Fault>,
+    pub(crate) is_faulty: AtomicBool,
     pub(crate) cache: PromptCache,
     /// For what happens to a part of calls.
     pub(crate) flips: AtomicU64,
     pub(crate) connections: AtomicU64,
+    pub(crate) fast: Option<Fast>,
+    pub(crate) replay: Option<Replay>,
 }
 
 type Answered = Result<Response<SimBody>, Cut>;
@@ -75,18 +83,29 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, server: Arc<Server>) {
+async fn serve_connection(mut stream: TcpStream, server: Arc<Server>) {
     let number = server.connections.fetch_add(1, Ordering::Relaxed);
     let _ = stream.set_nodelay(true);
-    let io = Choppy::new(stream, server.chunking, server.seed.wrapping_add(number));
+    let mut before = Vec::new();
+    if let Some(fast) = &server.fast {
+        match fast.serve(&mut stream, &server).await {
+            Some(read) => before = read,
+            None => return,
+        }
+    }
+    let io = Choppy::new(stream, before, server.chunking, server.seed.wrapping_add(number));
     let service = hyper::service::service_fn(move |request| handle(Arc::clone(&server), request));
-    // A client that leaves, and a cut of ours, both end here as errors: the journal has them.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(io, service)
-        .with_upgrades()
-        .await;
+        .header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX);
+    // A client that leaves, and a cut of ours, both end here as errors: the journal has them.
+    let _ = builder.serve_connection_with_upgrades(io, service).await;
 }
 
 async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
@@ -98,6 +117,13 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
         let provider = found.map_or(Provider::OpenAi, |route| route.provider);
         return Ok(refused(provider, &Refusal::Status(status), "req_fault", None));
     }
+    if let Some(replay) = &server.replay {
+        return replayed(&server, replay, request).await;
+    }
+    let request = match rest::handle(&server, request).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
     let Some(route) = route(request.method(), request.uri().path(), request.headers()) else {
         let refusal = Refusal::NoRoute(request.uri().path().to_owned());
         return Ok(refused(Provider::OpenAi, &refusal, "req_none", None));
@@ -139,6 +165,24 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
             standing.as_ref(),
         )),
     }
+}
+
+async fn replayed(server: &Server, replay: &Replay, request: Request<Incoming>) -> Answered {
+    let mut entry = server.journal.begin();
+    entry.call.wire = "replay";
+    let (head, body) = request.into_parts();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refused(Provider::OpenAi, &refusal, "req_unread", None)),
+    };
+    Ok(replay.answer(
+        &head.method,
+        head.uri.path(),
+        &head.headers,
+        &body,
+        server.chunking,
+        entry,
+    ))
 }
 
 /// What became of a call.
@@ -212,6 +256,16 @@ async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
 impl Server {
     pub(crate) fn lock_fault(&self) -> MutexGuard<'_, Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Read on every call of the fast path.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.is_faulty.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        self.is_faulty.store(fault != Fault::default(), Ordering::Relaxed);
+        *self.lock_fault() = fault;
     }
 
     /// Whether this time is among `percent` of a hundred: the sequence is that of the seed.
