@@ -89,10 +89,12 @@ impl ReadStream for StreamReader {
                 self.block_stop(index, events);
             }
             "messageStop" => {
+                self.start(events);
                 self.close_all(events);
                 self.stop = Some(read_stop(&event.needed_text("stopReason")?));
             }
             "metadata" => {
+                self.start(events);
                 self.meter.observe(&Value::Object(event.rest));
                 events.extend(self.meter.usage().map(StreamEvent::Usage));
             }

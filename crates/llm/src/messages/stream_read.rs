@@ -97,7 +97,7 @@ impl ReadStream for StreamReader {
         let index = event["index"].as_u64();
         let index = || index.ok_or_else(|| invalid("index", "a whole number, not negative"));
         match kind.as_str() {
-            "ping" => events.push(StreamEvent::Ping),
+            "ping" if self.started => events.push(StreamEvent::Ping),
             "content_block_start" => self.block(index()?, event["content_block"].take(), events)?,
             "content_block_delta" => self.delta(index()?, &event["delta"], events)?,
             "content_block_stop" => self.close(index()?, events),

@@ -10,15 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const LIMIT_BYTES: usize = 1 << 16;
 
-/// Formats with readers and writers of streams.
-const FORMATS: [Format; 5] = [
-    Format::Chat,
-    Format::Responses,
-    Format::Messages,
-    Format::GenerateContent,
-    Format::Converse,
-];
-
 /// The order that [`StreamEvent`] promises.
 ///
 /// # Panics
@@ -137,16 +128,13 @@ pub(crate) fn check_stream(input: &[u8]) {
         "in pieces of {piece_bytes}"
     );
     let (events, _) = read(from, &whole);
-    if !FORMATS.contains(&from) {
-        return;
-    }
     check_order(&events);
     let mut assembler = Assembler::new(from, LIMIT_BYTES);
     for event in &events {
         assembler.add(event);
     }
     let answer = assembler.finish().answer;
-    for to in FORMATS {
+    for to in Format::ALL {
         let options = StreamOptions {
             include_usage: flags & 2 == 2,
             json_array: flags & 4 == 4,
