@@ -259,6 +259,9 @@ pub(crate) const ITEM: &str = "item";
 /// Does an unknown field of a request bear meaning? Then the answer without it would be another, and a
 /// format that has no words for it must refuse; all other unknown fields are hints.
 pub(crate) fn bears_meaning(key: &str, value: &Value) -> bool {
+    if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
+        return false;
+    }
     match key {
         // Chat.
         "modalities" => value != &serde_json::json!(["text"]),
@@ -267,11 +270,18 @@ pub(crate) fn bears_meaning(key: &str, value: &Value) -> bool {
         "previous_response_id" | "conversation" | "prompt" => true,
         "background" => value == &Value::Bool(true),
         // Messages.
-        "mcp_servers" | "container" => value.as_array().is_none_or(|servers| !servers.is_empty()),
+        "mcp_servers" | "container" => true,
         // Gemini, Converse, Cohere.
-        "cachedContent" | "guardrailConfig" | "promptVariables" | "documents" => true,
+        "cachedContent" | "responseModalities" | "guardrailConfig" | "promptVariables" | "documents" => true,
         _ => false,
     }
+}
+
+/// The unknown fields that a format without words for them must name.
+pub(crate) fn hints(other: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    other
+        .iter()
+        .filter(|(key, value)| !value.is_null() && *key != ITEM)
 }
 
 /// How much to reason, in OpenAI's words. A budget becomes the nearest effort; there is no standard for
@@ -394,6 +404,29 @@ impl Fields {
             self.rest.insert(key.to_owned(), Value::Object(inner.rest));
         }
     }
+}
+
+/// The hints of a shape that formats without words for them must name. Where a schema is always followed
+/// it need not be said, but a client that reads what was dropped looks for it.
+pub(crate) fn shape_hints(shape: &OutputShape) -> Vec<String> {
+    let OutputShape::JsonSchema {
+        name,
+        strict,
+        description,
+        ..
+    } = shape
+    else {
+        return Vec::new();
+    };
+    let hints = [
+        ("name", name.is_some()),
+        ("description", description.is_some()),
+        ("strict", strict.is_some()),
+    ];
+    let given = hints.into_iter().filter(|(_, given)| *given);
+    given
+        .map(|(key, _)| format!("response_format.json_schema.{key}"))
+        .collect()
 }
 
 /// What a part or tool of another format is called there, for errors: its `type`, or of Google's, which

@@ -197,6 +197,7 @@ fn chat_to_generate_content() {
     let dropped = [
         "messages[].role (system prompt moved to the front)",
         "response_format.json_schema.name",
+        "response_format.json_schema.strict",
         "reasoning_effort (became a budget)",
         "parallel_tool_calls",
         "user",

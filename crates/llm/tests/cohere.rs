@@ -115,7 +115,7 @@ fn refusals() {
     let two = json!({"tools": [tool("f"), tool("g")], "tool_choice": named});
     for (more, field) in [
         (json!({"n": 2}), "n"),
-        (json!({"functions": []}), "functions"),
+        (json!({"functions": [{}]}), "functions"),
         (two, "tool_choice of one tool among several"),
     ] {
         let expected = ConvertError::Inexpressible {

@@ -3,7 +3,7 @@
 //! compatible endpoint differ from it in small things, named below).
 
 use crate::answer::{Answer, Choice, Stop, TokenLogprob};
-use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, Written, merge, plain, put};
+use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, Written, hints, merge, plain, put};
 use crate::format::Format;
 use crate::usage::{self, Usage};
 use serde_json::{Map, Value, json};
@@ -417,7 +417,7 @@ impl Writer {
             merge(body, other);
             return;
         }
-        let given = other.iter().filter(|(_, value)| !value.is_null());
+        let given = hints(other);
         self.dropped.extend(given.map(|(key, _)| format!("{path}{key}")));
     }
 

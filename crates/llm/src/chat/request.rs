@@ -3,14 +3,11 @@
 use super::answer::claude_reasoning;
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, kind_name, merge, plain, put,
+    ToolChoice, Written, bears_meaning, effort_of, hints, kind_name, merge, plain, put,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
 use serde_json::{Map, Value, json};
-
-/// Unknown fields of other formats without which the answer would be another.
-const MEANINGFUL: [&str; 4] = ["mcp_servers", "container", "cachedContent", "responseModalities"];
 
 /// Reads the body of a request to `/v1/chat/completions`.
 ///
@@ -363,7 +360,8 @@ pub fn write_request(request: &Request, options: &WriteOptions) -> Result<Writte
         "response_format",
         request.output.as_ref().map(write_output),
     );
-    put(&mut body, "reasoning_effort", writer.effort(&request.reasoning));
+    let effort = effort_of(&request.reasoning, &mut writer.dropped);
+    put(&mut body, "reasoning_effort", effort);
     put(&mut body, "user", request.user.as_deref());
     if request.stream {
         body.insert("stream".to_owned(), true.into());
@@ -419,12 +417,8 @@ impl Writer {
             merge(body, other);
             return Ok(());
         }
-        for key in other
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, _)| key)
-        {
-            if path.is_empty() && MEANINGFUL.contains(&key.as_str()) {
+        for (key, value) in hints(other) {
+            if path.is_empty() && bears_meaning(key, value) {
                 return Err(Self::refuse(key));
             }
             self.dropped.push(if path.is_empty() {
@@ -585,26 +579,6 @@ impl Writer {
             }
             Tool::Other(value) if self.own => Ok(value.clone()),
             Tool::Other(value) => Err(Self::refuse(format!("tool {}", kind_name(value)))),
-        }
-    }
-
-    /// A budget becomes the nearest effort; there is no standard for the limits between them, these are ours.
-    fn effort(&mut self, reasoning: &Reasoning) -> Option<String> {
-        if reasoning.budget_tokens.is_some() {
-            self.dropped
-                .push("thinking.budget_tokens (became an effort)".to_owned());
-        }
-        match (
-            &reasoning.effort,
-            reasoning.mode.as_deref(),
-            reasoning.budget_tokens,
-        ) {
-            (_, Some("disabled"), _) => Some("none".to_owned()),
-            (Some(effort), ..) => Some(effort.clone()),
-            (None, _, Some(0..=2048)) => Some("low".to_owned()),
-            (None, _, Some(..=8192)) => Some("medium".to_owned()),
-            (None, _, Some(_)) => Some("high".to_owned()),
-            (None, _, None) => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::canonical::{
     ConvertError, Fields, ITEM, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, bears_meaning, kind_name, merge, plain, put,
+    ToolChoice, Written, bears_meaning, hints, kind_name, merge, plain, put, shape_hints,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
@@ -349,7 +349,7 @@ impl Writer {
             merge(body, other);
             return Ok(());
         }
-        for (key, value) in other.iter().filter(|(_, value)| !value.is_null()) {
+        for (key, value) in hints(other) {
             match key.as_str() {
                 _ if bears_meaning(key, value) => return Err(Self::refuse(key)),
                 // This format always tells the usage, and stores nothing.
@@ -550,17 +550,8 @@ impl Writer {
         let shape = match output {
             None => return,
             Some(OutputShape::JsonObject) => json!({"type": "json_object"}),
-            Some(OutputShape::JsonSchema {
-                schema,
-                name,
-                description,
-                ..
-            }) => {
-                // A schema is always followed here.
-                let hints = [("name", name), ("description", description)];
-                let hints = hints.into_iter().filter(|(_, hint)| hint.is_some());
-                self.dropped
-                    .extend(hints.map(|(key, _)| format!("response_format.json_schema.{key}")));
+            Some(shape @ OutputShape::JsonSchema { schema, .. }) => {
+                self.dropped.extend(shape_hints(shape));
                 json!({"type": "json_object", "json_schema": schema})
             }
         };

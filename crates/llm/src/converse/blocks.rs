@@ -1,7 +1,7 @@
 //! Content blocks, which requests and answers share. A block is an object of one field, named by its kind.
 
 use super::one;
-use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, kind_name, merge, plain, put};
+use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, hints, kind_name, merge, plain, put};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -258,7 +258,7 @@ impl BlockWriter {
             merge(body, other);
             return;
         }
-        let given = other.iter().filter(|(_, value)| !value.is_null());
+        let given = hints(other);
         self.dropped.extend(given.map(|(key, _)| format!("{path}.{key}")));
     }
 

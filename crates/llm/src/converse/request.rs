@@ -4,25 +4,11 @@ use super::blocks::{BlockWriter, read_blocks, read_cache_point, write_cache_poin
 use super::one;
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, PartKind, Reasoning, Request, Role, Tool, ToolChoice,
-    Written, kind_name, put,
+    Written, bears_meaning, hints, kind_name, put,
 };
 use crate::convert::{PathFacts, WriteOptions};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
-
-/// Unknown fields of other formats without which the answer would be another.
-const MEANINGFUL: [&str; 10] = [
-    "modalities",
-    "audio",
-    "web_search_options",
-    "functions",
-    "function_call",
-    "tool_choice",
-    "mcp_servers",
-    "container",
-    "cachedContent",
-    "responseModalities",
-];
 
 /// What this API passes on to the model as it is.
 const MODEL_FIELDS: &str = "additionalModelRequestFields";
@@ -269,8 +255,13 @@ pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Writt
             name,
             schema,
             description,
-            ..
+            strict,
         }) => {
+            if strict.is_some() && !writer.own {
+                writer
+                    .dropped
+                    .push("response_format.json_schema.strict".to_owned());
+            }
             let mut shape = one("schema", schema.to_string());
             put(&mut shape, "name", name.as_deref());
             put(&mut shape, "description", description.as_deref());
@@ -285,10 +276,8 @@ pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Writt
     if writer.own {
         writer.others(&mut body, &request.other, "");
     } else {
-        let given = request.other.iter().filter(|(_, value)| !value.is_null());
-        for (key, value) in given {
-            let is_text_alone = key == "modalities" && value == &json!(["text"]);
-            if !is_text_alone && MEANINGFUL.contains(&key.as_str()) {
+        for (key, value) in hints(&request.other) {
+            if bears_meaning(key, value) {
                 return Err(BlockWriter::refuse(key));
             }
             writer.dropped.push(key.clone());

@@ -1,7 +1,7 @@
 //! Parts of a turn, which requests and answers share.
 
 use super::{MADE_ID, fields, is_google_uri, object};
-use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, kind_name, merge, plain, put};
+use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, hints, kind_name, merge, plain, put};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -231,7 +231,7 @@ impl PartWriter {
             merge(body, other);
             return;
         }
-        let given = other.iter().filter(|(_, value)| !value.is_null());
+        let given = hints(other);
         self.dropped.extend(given.map(|(key, _)| format!("{path}.{key}")));
     }
 

@@ -5,24 +5,12 @@ use super::schema::to_json_schema;
 use super::{fields, integer, object, one, whole};
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Tool, ToolChoice,
-    Written, kind_name, merge, put,
+    Written, bears_meaning, hints, kind_name, merge, put, shape_hints,
 };
 use crate::convert::{PathFacts, WriteOptions};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-
-/// Unknown fields of other formats without which the answer would be another.
-const MEANINGFUL: [&str; 8] = [
-    "modalities",
-    "audio",
-    "web_search_options",
-    "functions",
-    "function_call",
-    "tool_choice",
-    "mcp_servers",
-    "container",
-];
 
 /// Gemini 3 refuses a turn whose first call has no signature; for calls of another model Google's
 /// guide to thought signatures names this text.
@@ -278,7 +266,7 @@ pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Writt
         }
     }
     for (key, value) in &request.other {
-        if !writer.own && !says_nothing(value) && MEANINGFUL.contains(&key.as_str()) {
+        if !writer.own && bears_meaning(key, value) {
             return Err(PartWriter::refuse(key));
         }
     }
@@ -288,18 +276,13 @@ pub fn write_request(request: &Request, _options: &WriteOptions) -> Result<Writt
             merge(&mut body, &one("generationConfig", one(MODALITIES, modalities)));
         }
     } else {
-        let given = request.other.iter().filter(|(_, value)| !value.is_null());
+        let given = hints(&request.other);
         writer.dropped.extend(given.map(|(key, _)| key.clone()));
     }
     Ok(Written {
         body: body.into(),
         dropped: writer.dropped,
     })
-}
-
-/// Is this the same as leaving the field out? Chat's `modalities` may name text alone.
-fn says_nothing(value: &Value) -> bool {
-    value.is_null() || value == &json!(["text"]) || value == &json!([])
 }
 
 fn write_content(
@@ -437,18 +420,9 @@ fn write_config(request: &Request, writer: &mut PartWriter) -> Map<String, Value
     put(&mut config, "logprobs", request.top_logprobs);
     if let Some(output) = &request.output {
         config.insert("responseMimeType".to_owned(), "application/json".into());
-        if let OutputShape::JsonSchema {
-            schema,
-            name,
-            description,
-            ..
-        } = output
-        {
+        if let OutputShape::JsonSchema { schema, .. } = output {
             config.insert("responseJsonSchema".to_owned(), schema.clone());
-            let hints = [("name", name), ("description", description)];
-            let hints = hints.into_iter().filter(|(_, hint)| hint.is_some());
-            let hints = hints.map(|(key, _)| format!("response_format.json_schema.{key}"));
-            writer.dropped.extend(hints);
+            writer.dropped.extend(shape_hints(output));
         }
     }
     let thinking = write_thinking(request, writer);

@@ -2,25 +2,10 @@
 
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, kind_name, merge, plain, put,
+    ToolChoice, Written, bears_meaning, hints, kind_name, merge, plain, put, shape_hints,
 };
 use crate::format::Format;
 use serde_json::{Map, Value, json};
-
-/// Unknown fields of other formats without which the answer would be another.
-pub(crate) const MEANINGFUL: [&str; 11] = [
-    "modalities",
-    "audio",
-    "web_search_options",
-    "functions",
-    "function_call",
-    "n",
-    "logprobs",
-    "top_logprobs",
-    "tool_choice",
-    "cachedContent",
-    "responseModalities",
-];
 
 /// Reads the body of a request to `/v1/messages`.
 ///
@@ -371,9 +356,8 @@ impl Writer {
             merge(body, other);
             return Ok(());
         }
-        for (key, value) in other {
+        for (key, value) in hints(other) {
             let says_default = match value {
-                Value::Null => true,
                 Value::Bool(flag) => key == "logprobs" && !flag,
                 Value::Number(number) => match key.as_str() {
                     "n" => number.as_u64() == Some(1),
@@ -385,7 +369,7 @@ impl Writer {
             if says_default {
                 continue;
             }
-            if path.is_empty() && MEANINGFUL.contains(&key.as_str()) {
+            if path.is_empty() && bears_meaning(key, value) {
                 return Err(Self::refuse(key));
             }
             self.dropped.push(if path.is_empty() {
@@ -532,20 +516,12 @@ impl Writer {
         match &request.output {
             None => {}
             Some(OutputShape::JsonObject) => return Err(Self::refuse("response_format json_object")),
-            Some(OutputShape::JsonSchema {
-                schema,
-                name,
-                description,
-                ..
-            }) => {
+            Some(shape @ OutputShape::JsonSchema { schema, .. }) => {
                 config.insert(
                     "format".to_owned(),
                     json!({"type": "json_schema", "schema": schema}),
                 );
-                let hints = [("name", name), ("description", description)];
-                let hints = hints.into_iter().filter(|(_, hint)| hint.is_some());
-                self.dropped
-                    .extend(hints.map(|(key, _)| format!("response_format.json_schema.{key}")));
+                self.dropped.extend(shape_hints(shape));
             }
         }
         if !config.is_empty() {

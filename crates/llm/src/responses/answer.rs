@@ -6,7 +6,9 @@
 use super::items::{RAW, read_item};
 use super::request::reasoning_item;
 use crate::answer::{Answer, Choice, Stop, TokenLogprob};
-use crate::canonical::{ConvertError, Fields, ITEM, Part, PartKind, Source, Written, merge, plain};
+use crate::canonical::{
+    ConvertError, Fields, ITEM, Part, PartKind, Source, Written, kind_name, merge, plain,
+};
 use crate::format::Format;
 use crate::usage::{self, Usage};
 use serde_json::{Map, Value, json};
@@ -403,7 +405,7 @@ impl Output<'_> {
             }
             PartKind::Other(value) if self.own => value.clone(),
             PartKind::Other(value) => {
-                let kind = value["type"].as_str().unwrap_or("part of unknown type");
+                let kind = kind_name(value);
                 self.dropped.push(format!("content[].{kind}"));
                 return Some(());
             }

@@ -6,7 +6,7 @@
 use super::items::{RAW, data_url, is_content, read_item};
 use crate::canonical::{
     ConvertError, Fields, ITEM, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, bears_meaning, effort_of, merge, plain, put,
+    ToolChoice, Written, bears_meaning, effort_of, hints, kind_name, merge, plain, put,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
@@ -369,7 +369,7 @@ impl Writer {
             merge(body, other);
             return Ok(());
         }
-        for (key, value) in other.iter().filter(|(_, value)| !value.is_null()) {
+        for (key, value) in hints(other) {
             match key.as_str() {
                 _ if bears_meaning(key, value) => return Err(Self::refuse(key)),
                 key if AS_IN_CHAT.contains(&key) => {
@@ -474,9 +474,7 @@ impl Writer {
             }
             PartKind::Other(value) if self.own => return Ok(Some(value.clone())),
             PartKind::Other(value) => {
-                return Err(Self::refuse(
-                    value["type"].as_str().unwrap_or("part of unknown type"),
-                ));
+                return Err(Self::refuse(kind_name(value)));
             }
             PartKind::Text(_) | PartKind::Image(_) | PartKind::File { .. } => return Ok(None),
         };
@@ -522,9 +520,7 @@ impl Writer {
             PartKind::Other(value) if self.own => return Ok(value.clone()),
             PartKind::Other(value) if value["type"] == "refusal" && is_model => return Ok(value.clone()),
             PartKind::Other(value) => {
-                return Err(Self::refuse(
-                    value["type"].as_str().unwrap_or("part of unknown type"),
-                ));
+                return Err(Self::refuse(kind_name(value)));
             }
             PartKind::ToolCall { .. } | PartKind::ToolResult { .. } | PartKind::Reasoning { .. } => {
                 return Err(Self::refuse("tool call, result or reasoning inside a result"));
@@ -561,10 +557,7 @@ impl Writer {
                 Ok(body.into())
             }
             Tool::Other(value) if self.own => Ok(value.clone()),
-            Tool::Other(value) => Err(Self::refuse(format!(
-                "tool {}",
-                value["type"].as_str().unwrap_or("of unknown type")
-            ))),
+            Tool::Other(value) => Err(Self::refuse(format!("tool {}", kind_name(value)))),
         }
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn read_binary<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec
 
 /// Checks that `read` gives the same events wherever the bytes are cut: in all places at once, and in
 /// two at every byte (of long streams at 500 places).
+#[allow(dead_code, reason = "used by some of the test programs")]
 pub(crate) fn check_cuts(name: &str, bytes: &[u8], read: impl Fn(&[&[u8]]) -> Vec<StreamEvent>) {
     let whole = read(&[bytes]);
     let single: Vec<&[u8]> = bytes.chunks(1).collect();
