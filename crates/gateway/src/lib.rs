@@ -3,6 +3,7 @@
 //! * [`server`]: connections in: limits, TLS, drain.
 //! * [`upstream`]: connections out: a pool per thread, timeouts, which addresses may be called.
 //! * [`body`]: the one body type of both directions.
+//! * [`limits`]: rates and concurrency, for any subject.
 //! * [`clock`]: timeouts that cost nothing when they do not fire.
 //!
 //! Everything that belongs to a request lives on one thread: no lock, no wake-up of another thread, `Rc` instead of
@@ -10,5 +11,6 @@
 
 pub mod body;
 pub mod clock;
+pub mod limits;
 pub mod server;
 pub mod upstream;
