@@ -1,6 +1,6 @@
 //! Personal data in JSON: requests to models, and bodies of REST services.
 
-use llm::pii::{JsonPath, Rule, Scrubber, Side, Vault};
+use llm::pii::{JsonPath, Rule, Scrubber, Side, StreamRestorer, Vault};
 use serde_json::{Value, json};
 
 fn scrubber(rules: &Value) -> Scrubber {
@@ -102,6 +102,36 @@ fn fields_of_rest_bodies() {
     let found = scrubber(&rules).scrub_json(&mut shuffled, &[], &mut Vault::new(7));
     assert_eq!(found.count("AMOUNT"), 3);
     assert!(shuffled["customer"]["balance"].is_number());
+}
+
+#[test]
+fn tokens_in_json_come_back() {
+    let rules = json!([{"regex": "'[^']*'", "label": "QUOTE", "action": "reversible"}, {"kind": "email", "action": "reversible"}]);
+    let document = json!({"say": "'a \"b\" \\c'", "to": ["ann@example.com"], "bob@example.com": {"n": 1}});
+    let (mut scrubbed, mut vault) = (document.clone(), Vault::new(7));
+    scrubber(&rules).scrub_json(&mut scrubbed, &[], &mut vault);
+    assert_eq!(
+        scrubbed,
+        json!({"say": "[QUOTE_1]", "to": ["[EMAIL_1]"], "[EMAIL_2]": {"n": 1}})
+    );
+    let text = scrubbed.to_string();
+    for (at, _) in text.char_indices() {
+        let mut restorer = StreamRestorer::json();
+        let mut out = restorer.push(&text[..at], &vault);
+        out.push_str(&restorer.push(&text[at..], &vault));
+        out.push_str(&restorer.finish());
+        assert_eq!(
+            serde_json::from_str::<Value>(&out).unwrap(),
+            document,
+            "cut at {at}"
+        );
+    }
+    vault.restore_json(&mut scrubbed);
+    assert_eq!(scrubbed, document);
+    let mut call = json!({"arguments": "{\"q\":\"[QUOTE_1]\"}"});
+    vault.restore_json(&mut call);
+    let inner: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+    assert_eq!(inner["q"], document["say"]);
 }
 
 #[test]

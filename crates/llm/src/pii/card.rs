@@ -7,9 +7,10 @@
 use super::digits::{Digits, Sep, ends_alone, luhn, starts_alone};
 use super::phone;
 use super::view::View;
+use super::words::WordSet;
 
 const SEPS: [Sep; 3] = [Sep::Space, Sep::Hyphen, Sep::Dot];
-const WORDS: [&str; 8] = ["card", "visa", "credit", "debit", "pay", "karte", "carte", "卡"];
+static WORDS: WordSet = WordSet::new(&["card", "visa", "credit", "debit", "pay", "karte", "carte", "卡"]);
 
 /// The groups that a card number is written in.
 const SHAPES: [&[usize]; 9] = [

@@ -7,6 +7,7 @@
 //! identifiers, and loopback, unspecified, multicast and broadcast addresses, which name no one.
 
 use super::view::{View, is_word};
+use super::words::WordSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const V6_MAX_BYTES: usize = 45;
@@ -37,8 +38,10 @@ pub(crate) const VERSION_WORDS: [&str; 22] = [
     "версия",
 ];
 
+static OID_WORDS: WordSet = WordSet::new(&["oid", "object identifier"]);
+
 /// Words that say that four single digits are an address.
-const ADDRESS_WORDS: [&str; 18] = [
+static ADDRESS_WORDS: WordSet = WordSet::new(&[
     "ip",
     "ipv",
     "host",
@@ -57,7 +60,7 @@ const ADDRESS_WORDS: [&str; 18] = [
     "local",
     "服务器",
     "地址",
-];
+]);
 
 /// The end of the IPv4 address that begins at `start`, where there is a digit.
 pub(crate) fn find_v4(view: &View<'_>, start: usize) -> Option<usize> {
@@ -105,7 +108,7 @@ pub(crate) fn find_v4(view: &View<'_>, start: usize) -> Option<usize> {
         && !(matches!(next, Some(':' | '/')) && second().is_some_and(|c| c.is_ascii_digit()))
         && last != Some('/')
         && !words.any(&ADDRESS_WORDS);
-    (!section && !words.end_in(&VERSION_WORDS) && !words.any(&["oid", "object identifier"])).then_some(at)
+    (!section && !words.end_in(&VERSION_WORDS) && !words.any(&OID_WORDS)).then_some(at)
 }
 
 /// The end of the IPv6 address that begins at `start`, where there is a hex digit or a colon.

@@ -8,11 +8,11 @@
 use super::rules::RuleError;
 use super::scrub::{Found, Scrubber};
 use super::vault::Vault;
-use super::view::Words;
+use super::words::Words;
 use serde_json::{Map, Value};
 
 /// How deep values may nest; the limit of serde_json. What is deeper is cut off, and counted.
-const DEPTH_MAX: usize = 127;
+pub(super) const DEPTH_MAX: usize = 127;
 /// How often JSON may be a string in JSON and still be read as such.
 const NESTED_MAX: usize = 3;
 /// The most steps of a path.

@@ -26,6 +26,7 @@ mod scrub;
 mod seek;
 mod vault;
 mod view;
+mod words;
 
 pub use json::JsonPath;
 pub use restore::StreamRestorer;

@@ -18,19 +18,20 @@ use super::digits::{Digits, Sep, ends_alone, luhn, number, starts_alone};
 use super::ip;
 use super::phone;
 use super::view::{View, is_word};
+use super::words::WordSet;
 
 const HYPHEN_SPACE: [Sep; 2] = [Sep::Hyphen, Sep::Space];
-const SSN_WORDS: [&str; 6] = ["ssn", "social", "social security", "tin", "itin", "taxpayer"];
-const SIN_WORDS: [&str; 6] = [
+static SSN_WORDS: WordSet = WordSet::new(&["ssn", "social", "social security", "tin", "itin", "taxpayer"]);
+static SIN_WORDS: WordSet = WordSet::new(&[
     "sin",
     "social insurance",
     "nas",
     "assurance sociale",
     "insurance number",
     "sin number",
-];
-const NINO_WORDS: [&str; 4] = ["nino", "national insurance", "ni number", "insurance"];
-const AADHAAR_WORDS: [&str; 5] = ["aadhaar", "aadhar", "uidai", "uid", "आधार"];
+]);
+static NINO_WORDS: WordSet = WordSet::new(&["nino", "national insurance", "ni number", "insurance"]);
+static AADHAAR_WORDS: WordSet = WordSet::new(&["aadhaar", "aadhar", "uidai", "uid", "आधार"]);
 const MONEY: [&str; 10] = ["€", "$", "£", "¥", "₹", "%", "kr", "zł", "eur", "usd"];
 
 /// A finder of numbers that are digits only.

@@ -8,9 +8,10 @@
 
 use super::digits::{Digits, Sep, starts_alone};
 use super::view::{View, is_word};
+use super::words::WordSet;
 
 /// Words of an address.
-const ADDRESS_WORDS: [&str; 58] = [
+static ADDRESS_WORDS: WordSet = WordSet::new(&[
     "address",
     "addr",
     "street",
@@ -69,8 +70,8 @@ const ADDRESS_WORDS: [&str; 58] = [
     "montréal",
     "calgary",
     "canada",
-];
-const ZIP_WORDS: [&str; 7] = [
+]);
+static ZIP_WORDS: WordSet = WordSet::new(&[
     "zip",
     "zipcode",
     "zip code",
@@ -78,7 +79,7 @@ const ZIP_WORDS: [&str; 7] = [
     "postcode",
     "post code",
     "postal",
-];
+]);
 const STATES: &str = "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY \
     NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR GU VI AS MP AA AE AP";
 const UK_AREAS: &str = "AB AL B BA BB BD BF BH BL BN BR BS BT CA CB CF CH CM CO CR CT CV CW DA DD DE DG DH DL DN DT DY \
@@ -152,7 +153,7 @@ pub(crate) fn find_zip(view: &View<'_>, digits: &Digits) -> Option<usize> {
     let before = view.before(digits.start);
     let (state, comma) = state_before(before);
     let words = view.words_before(digits.start);
-    let near = |names: &[&str]| words.last_of(names).is_some_and(|at| words.len() - at <= 24);
+    let near = |names: &WordSet| words.last_of(names).is_some_and(|at| words.len() - at <= 24);
     let named = near(&ZIP_WORDS) || (state && (comma || groups == 2 || words.any(&ADDRESS_WORDS)));
     (named || (groups == 2 && words.any(&ADDRESS_WORDS))).then(|| digits.end(groups))
 }

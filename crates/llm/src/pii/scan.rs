@@ -35,12 +35,15 @@ pub(crate) fn next(kinds: Kinds, text: &str, context: &str, from: usize, open: b
         let look = match byte {
             b'0'..=b'9' => !inside_word(bytes, start),
             b'a'..=b'z' | b'A'..=b'Z' => {
+                if inside_word(bytes, start) {
+                    continue;
+                }
                 let end = start + letters(&bytes[start..]);
                 if !worth_a_look(bytes, start, end, open) {
                     at = end;
                     continue;
                 }
-                !inside_word(bytes, start)
+                true
             }
             b'+' | b'%' | b'(' | b':' | b'_' | b'\\' => true,
             0x80.. => {

@@ -5,6 +5,7 @@
 //! hand of a stream, the view notes that; the caller then waits and asks again. So a stream is found
 //! the same things in as the whole text, wherever it is cut, by construction.
 
+use super::words::Words;
 use std::cell::Cell;
 
 /// The longest match, and the most a stream without custom patterns is held back.
@@ -112,7 +113,13 @@ impl<'t> View<'t> {
     /// The words before `at`, in lower case, those of `snake_case` and `camelCase` apart.
     pub(crate) fn words_before(&self, at: usize) -> Words {
         if self.floor > 0 || self.context.is_empty() {
-            return Words::new(self.before(at));
+            // The first word may be cut off.
+            let whole = |text: &'t str| text.trim_start_matches(is_word);
+            return Words::new(if self.floor > 0 {
+                whole(self.before(at))
+            } else {
+                self.before(at)
+            });
         }
         let near = self.context.len().saturating_sub(LOOK_BEHIND_BYTES);
         let context = &self.context[self.context.ceil_char_boundary(near)..];
@@ -134,80 +141,4 @@ pub(crate) fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1100}'..='\u{11ff}'
         | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}'
         | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}' | '\u{20000}'..='\u{3ffff}')
-}
-
-/// The words in front of a number.
-#[derive(Debug)]
-pub(crate) struct Words(String);
-
-impl Words {
-    pub(crate) fn new(text: &str) -> Self {
-        let mut words = String::with_capacity(text.len() + 8);
-        let mut was_lower = false;
-        for c in text.chars() {
-            if c.is_uppercase() && was_lower {
-                words.push(' ');
-            }
-            was_lower = c.is_lowercase();
-            match c {
-                '_' => words.push(' '),
-                // Full-width forms of ASCII.
-                '\u{ff01}'..='\u{ff5e}' => {
-                    let narrow = char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c);
-                    words.push(narrow.to_ascii_lowercase());
-                }
-                _ => words.extend(c.to_lowercase()),
-            }
-        }
-        Self(words)
-    }
-
-    /// Where the last of `names` (in lower case) stands as a word of its own, a plural `s` aside.
-    pub(crate) fn last_of(&self, names: &[&str]) -> Option<usize> {
-        names.iter().filter_map(|name| self.last(name)).max()
-    }
-
-    /// Is one of `names` here?
-    pub(crate) fn any(&self, names: &[&str]) -> bool {
-        self.last_of(names).is_some()
-    }
-
-    fn last(&self, name: &str) -> Option<usize> {
-        let text = &self.0;
-        let bounded = |start: usize| {
-            let before = text[..start].chars().next_back();
-            let after = &text[start + name.len()..];
-            let after = after.strip_prefix('s').unwrap_or(after).chars().next();
-            let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphabetic() && !is_unspaced(c));
-            !joins(before) && !joins(after)
-        };
-        text.rmatch_indices(name)
-            .map(|(start, _)| start)
-            .find(|&start| bounded(start))
-    }
-
-    /// Is one of `names` the very last word, signs aside?
-    pub(crate) fn end_in(&self, names: &[&str]) -> bool {
-        let text = self
-            .0
-            .trim_end_matches(|c: char| !c.is_alphanumeric() && c != '§');
-        names
-            .iter()
-            .filter_map(|name| text.strip_suffix(name))
-            .any(|rest| {
-                rest.chars()
-                    .next_back()
-                    .is_none_or(|c| !c.is_alphanumeric() || is_unspaced(c))
-            })
-    }
-
-    /// The words from `at`, where one begins.
-    pub(crate) fn from(&self, at: usize) -> &str {
-        &self.0[at..]
-    }
-
-    /// How many bytes of words there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }

@@ -1,9 +1,10 @@
 //! The words before a number that say whether it is a telephone number.
 
-use super::super::view::View;
+use crate::pii::view::View;
+use crate::pii::words::WordSet;
 
 /// Words that say so.
-const WORDS: [&str; 64] = [
+static WORDS: WordSet = WordSet::new(&[
     "phone",
     "telephone",
     "tel",
@@ -68,13 +69,13 @@ const WORDS: [&str; 64] = [
     "手提",
     "연락처",
     "연락",
-];
+]);
 /// Words that say so only right before the number.
-const WEAK_WORDS: [&str; 10] = [
+static WEAK_WORDS: WordSet = WordSet::new(&[
     "cell", "call", "text", "sms", "dial", "ring", "reach", "contact", "bel", "联系",
-];
+]);
 /// Words that say that it is something else.
-const OTHER_WORDS: [&str; 50] = [
+static OTHER_WORDS: WordSet = WordSet::new(&[
     "order",
     "invoice",
     "tracking",
@@ -125,7 +126,7 @@ const OTHER_WORDS: [&str; 50] = [
     "nonce",
     "transaction",
     "passport",
-];
+]);
 
 /// How near a word must be to make a telephone number of plain digits.
 const NEAR_BYTES: usize = 32;
