@@ -10,7 +10,7 @@ pub enum Origin {
     Api,
 }
 
-/// A document as stored. Its secrets are in the clear: never print it.
+/// A document as stored. Its secrets are in the clear: show [`Document::redacted`] instead.
 #[derive(Clone, PartialEq)]
 pub struct Document {
     /// What it describes: `provider`, `model`, `service`…
@@ -19,6 +19,8 @@ pub struct Document {
     pub name: String,
     /// What it says.
     pub body: Value,
+    /// Where its secrets are, as given when it was put.
+    pub secrets: Vec<String>,
     /// Where it comes from.
     pub origin: Origin,
     /// Counts its changes, from 1. Goes on where a document of the same name is made again.
@@ -29,6 +31,13 @@ pub struct Document {
     pub author: String,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
+}
+
+impl Document {
+    /// What it says, with [`super::HIDDEN`] for each secret.
+    pub fn redacted(&self) -> Value {
+        super::hide(&self.body, &self.secrets)
+    }
 }
 
 impl std::fmt::Debug for Document {
@@ -97,7 +106,7 @@ pub struct Change {
 pub struct Written {
     /// The generation of the catalogue now. Unchanged where nothing differed.
     pub generation: u64,
-    /// The version of each document named, in the order of the changes. For a deleted one its last.
+    /// The version of each document named, in the order of the changes. A deletion counts as one too.
     pub versions: Vec<u64>,
 }
 
@@ -116,7 +125,7 @@ pub struct AuditEntry {
     pub kind: String,
     /// Of what name.
     pub name: String,
-    /// The version it made (of a deletion: the last).
+    /// The version it made; a deletion counts as one too.
     pub version: u64,
     /// What the document said before; `None` where it was made.
     pub before: Option<Value>,
@@ -133,7 +142,7 @@ pub struct HistoryQuery {
     pub name: Option<String>,
     /// Before this entry.
     pub before_id: Option<u64>,
-    /// At most so many, and never more than 1,000.
+    /// At most so many, and never more than [`super::PAGE_MAX`].
     pub limit: usize,
 }
 
