@@ -382,3 +382,164 @@ fn generate_content_refusals() {
         );
     }
 }
+
+#[test]
+fn chat_to_converse() {
+    let detail = |text: &str| json!([{"type": "reasoning.text", "text": text, "signature": "s", "format": "anthropic-claude-v1", "index": 0}]);
+    let body = json!({"model": "us.anthropic.claude-sonnet-4-5", "max_tokens": 50, "top_p": 0.5, "stop": ["END"],
+        "seed": 7, "user": "u1", "reasoning_effort": "minimal",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
+                {"type": "file", "file": {"filename": "a_b.pdf", "file_data": "data:application/pdf;base64,BBBB"}},
+                {"type": "file", "file": {"filename": "a b.md", "file_data": "data:application/x;base64,CCCC"}}]},
+            {"role": "user", "content": "Well?"},
+            {"role": "assistant", "content": null, "reasoning_content": "hm", "reasoning_details": detail("hm"),
+                "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+            {"role": "tool", "tool_call_id": "a", "content": "one"}],
+        "tool_choice": "required",
+        "tools": [{"type": "function", "function": {"name": "f", "strict": true, "description": "",
+            "parameters": {"type": "object"}}}]});
+    let expected = json!({
+        "messages": [
+            {"role": "user", "content": [{"text": "What is this?"},
+                {"image": {"format": "jpeg", "source": {"bytes": "AAAA"}}},
+                {"document": {"format": "pdf", "source": {"bytes": "BBBB"}, "name": "a b"}},
+                {"document": {"format": "md", "source": {"bytes": "CCCC"}, "name": "a b [2]"}},
+                {"text": "Well?"}]},
+            {"role": "assistant", "content": [
+                {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                {"toolUse": {"toolUseId": "a", "name": "f", "input": {"x": 1}}}]},
+            {"role": "user", "content": [{"toolResult": {"toolUseId": "a", "content": [{"text": "one"}]}}]}],
+        "system": [{"text": "Be brief."}],
+        "inferenceConfig": {"maxTokens": 50, "topP": 0.5, "stopSequences": ["END"]},
+        "toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}, "strict": true}}],
+            "toolChoice": {"any": {}}},
+        "additionalModelRequestFields": {"output_config": {"effort": "low"}}});
+    let dropped = ["seed", "user", "reasoning_effort (minimal became low)"];
+    let to = Format::Converse;
+    check(Format::Chat, "", &body, to, &Ok((expected, &dropped)));
+}
+
+#[test]
+fn messages_and_converse() {
+    let body = json!({"model": "claude-opus-4-1", "max_tokens": 9, "top_k": 4,
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+        "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],
+        "tool_choice": {"type": "tool", "name": "f"},
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "xx"},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "is_error": true, "content": [
+                    {"type": "text", "text": "no"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "AAAA"}}]},
+                {"type": "text", "text": "Well?", "cache_control": {"type": "ephemeral"}}]}]});
+    let converse = json!({
+        "messages": [
+            {"role": "user", "content": [{"text": "Hi"}]},
+            {"role": "assistant", "content": [
+                {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                {"reasoningContent": {"redactedContent": "xx"}},
+                {"toolUse": {"toolUseId": "a", "name": "f", "input": {"x": 1}}}]},
+            {"role": "user", "content": [
+                {"toolResult": {"toolUseId": "a", "content": [{"text": "no"},
+                    {"image": {"format": "webp", "source": {"bytes": "AAAA"}}}], "status": "error"}},
+                {"text": "Well?"}, {"cachePoint": {"type": "default"}}]}],
+        "system": [{"text": "Be brief."}, {"cachePoint": {"type": "default", "ttl": "1h"}}],
+        "inferenceConfig": {"maxTokens": 9},
+        "toolConfig": {
+            "tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}},
+                {"cachePoint": {"type": "default"}}],
+            "toolChoice": {"tool": {"name": "f"}}},
+        "outputConfig": {"textFormat": {"type": "json_schema",
+            "structure": {"jsonSchema": {"schema": "{\"type\":\"object\"}"}}}},
+        "additionalModelRequestFields": {"top_k": 4, "thinking": {"type": "enabled", "budget_tokens": 2000}}});
+    check(
+        Format::Messages,
+        "",
+        &body,
+        Format::Converse,
+        &Ok((converse.clone(), &[])),
+    );
+    check(
+        Format::Converse,
+        "claude-opus-4-1",
+        &converse,
+        Format::Messages,
+        &Ok((body, &[])),
+    );
+}
+
+#[test]
+fn converse_refusals() {
+    let chat = |more: Value| {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let image = |url: &str| {
+        let part = json!({"type": "image_url", "image_url": {"url": url}});
+        json!({"messages": [{"role": "user", "content": [part]}]})
+    };
+    for (more, what) in [
+        (json!({"n": 2}), "n"),
+        (json!({"logprobs": true}), "logprobs"),
+        (
+            json!({"response_format": {"type": "json_object"}}),
+            "response_format json_object",
+        ),
+        (image("https://x.example/a.png"), "content by url"),
+        (image("data:image/tiff;base64,AAAA"), "content of type image/tiff"),
+        (
+            image("s3://b/a"),
+            "content in S3 whose name does not tell its format",
+        ),
+    ] {
+        let words = format!("`{what}` cannot be expressed in the format of this model's provider (Converse)");
+        check(Format::Chat, "", &chat(more), Format::Converse, &Err(&words));
+    }
+    let s3 = json!({"messages": [{"role": "user", "content": [
+        {"image": {"format": "jpeg", "source": {"s3Location": {"uri": "s3://b/a.JPG"}}}}]}]});
+    check(
+        Format::Chat,
+        "",
+        &chat(image("s3://b/a.JPG")),
+        Format::Converse,
+        &Ok((s3, &[])),
+    );
+    let converse = |content: Value| json!({"messages": [{"role": "user", "content": [content]}]});
+    for (content, words) in [
+        (
+            json!({"toolUse": {"name": "f"}}),
+            "field `messages[0].content[0].toolUse.toolUseId` must be a string",
+        ),
+        (
+            json!({"toolResult": {"toolUseId": "a", "status": "odd"}}),
+            "field `messages[0].content[0].toolResult.status` must be `success` or `error`",
+        ),
+        (
+            json!({"image": {"format": "png"}}),
+            "field `messages[0].content[0].image.source` must be an object",
+        ),
+        (
+            json!({"video": {"format": "mp4"}}),
+            "`video` cannot be expressed in the format of this model's provider (Chat)",
+        ),
+    ] {
+        check(
+            Format::Converse,
+            "m",
+            &converse(content),
+            Format::Chat,
+            &Err(words),
+        );
+    }
+}

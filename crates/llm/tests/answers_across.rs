@@ -18,12 +18,13 @@ use llm::sse::Framing;
 use serde_json::{Value, json};
 
 /// Those whose answers are read and written.
-const FORMATS: [Format; 5] = [
+const FORMATS: [Format; 6] = [
     Format::Chat,
     Format::Messages,
     Format::Responses,
     Format::GenerateContent,
     Format::Converse,
+    Format::Cohere,
 ];
 
 fn format_of(interaction: &Value) -> Option<Format> {
@@ -36,6 +37,7 @@ fn format_of(interaction: &Value) -> Option<Format> {
         (":streamGenerateContent", Format::GenerateContent),
         ("/converse", Format::Converse),
         ("/converse-stream", Format::Converse),
+        ("/v2/chat", Format::Cohere),
     ];
     let found = ends.into_iter().find(|(end, _)| path.ends_with(end));
     found.map(|(_, format)| format)

@@ -218,7 +218,7 @@ pub(super) struct BlockWriter {
     pub(super) own: bool,
     /// In an answer, what has no words is left out; in a request it is refused.
     in_answer: bool,
-    /// The model knows signatures of Anthropic's own format, as the two share their makers.
+    /// The model knows the signatures in the document: they are of Anthropic, whose models are here too.
     pub(super) knows_signatures: bool,
     pub(super) dropped: Vec<String>,
     /// Names given to documents, each with the last number it was told apart by.
@@ -230,7 +230,8 @@ impl BlockWriter {
         Self {
             own: format == Format::Converse,
             in_answer: false,
-            knows_signatures: knows_signatures && format == Format::Messages,
+            // Of the readers of other formats, these two give no other signatures.
+            knows_signatures: knows_signatures && matches!(format, Format::Messages | Format::Chat),
             dropped: Vec::new(),
             document_names: BTreeMap::new(),
         }
@@ -267,7 +268,10 @@ impl BlockWriter {
         let mut blocks = Vec::with_capacity(parts.len());
         for part in parts {
             if let Some(mut block) = self.write(part)? {
-                self.others(&mut block, &part.other, "content[]");
+                // With reasoning from Chat are copies of it, which its format has too.
+                if self.own || !matches!(part.kind, PartKind::Reasoning { .. }) {
+                    self.others(&mut block, &part.other, "content[]");
+                }
                 blocks.push(block.into());
             }
             match &part.cache_control {

@@ -239,7 +239,7 @@ fn read_tool_choice(fields: &mut Fields) -> Result<(Option<ToolChoice>, Option<b
 pub fn write_request(request: &Request, max_tokens_if_absent: u64) -> Result<Written, ConvertError> {
     let mut writer = Writer {
         own: request.format == Format::Messages,
-        signed: request.format == Format::Chat,
+        signed: matches!(request.format, Format::Chat | Format::Converse),
         dropped: Vec::new(),
     };
     let mut body = Map::new();
@@ -314,7 +314,7 @@ fn write_tool_choice(request: &Request) -> Option<Value> {
 struct Writer {
     /// The request came in this format, so its unknown fields may be written.
     own: bool,
-    /// Signatures in it are Anthropic's: the format's reader takes no others.
+    /// Signatures in it are Anthropic's: Chat's reader takes no others, other models of Bedrock give none.
     signed: bool,
     dropped: Vec<String>,
 }
