@@ -6,6 +6,7 @@ mod common;
 mod stream;
 
 use common::recorded;
+use llm::answer::Stop;
 use llm::canonical::{PartKind, Request};
 use llm::convert::{self, PathFacts, StreamOptions, WriteOptions};
 use llm::format::Format;
@@ -284,4 +285,95 @@ fn calls_without_ids() {
     let chat = convert::read_request(Format::Chat, chat.body, &facts).unwrap();
     let back = convert::write_request(FORMAT, &chat, &WriteOptions::default()).unwrap();
     assert_eq!(back.body, body);
+}
+
+/// A prompt that is refused has no candidates.
+#[test]
+fn a_blocked_prompt() {
+    let body = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": "m",
+        "usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}});
+    let answer = convert::read_answer(FORMAT, body.clone()).unwrap();
+    assert_eq!(answer.choices.len(), 1);
+    assert_eq!(answer.choices[0].stop, Some(Stop::Refused));
+    let written = convert::write_answer(FORMAT, &answer).unwrap().body;
+    assert_eq!(normal(&written), normal(&body));
+    let chat = convert::write_answer(Format::Chat, &answer).unwrap().body;
+    assert_eq!(chat["choices"][0]["finish_reason"], "content_filter");
+}
+
+#[test]
+fn several_candidates() {
+    let candidate = |text: &str, index: usize| json!({"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": index});
+    let body = json!({"candidates": [candidate("a", 0), candidate("b", 1)], "responseId": "r"});
+    let answer = convert::read_answer(FORMAT, body.clone()).unwrap();
+    assert_eq!(convert::write_answer(FORMAT, &answer).unwrap().body, body);
+    let chat = convert::write_answer(Format::Chat, &answer).unwrap().body;
+    assert_eq!(chat["choices"][1]["message"]["content"], "b");
+    let stream = format!("data: {body}\n\n");
+    let assembled = assemble(&stream::read(
+        FORMAT,
+        Framing::ServerSentEvents,
+        [stream.as_bytes()],
+    ));
+    assert_eq!(assembled.parts[&1], answer.choices[1].parts);
+    assert_eq!(assembled.stops.len(), 2);
+}
+
+/// Gemini 3 refuses a call without the signature that it gave; clients of Chat hand back what they got.
+#[test]
+fn signatures_come_back_through_chat() {
+    let body = json!({"responseId": "r", "candidates": [{"finishReason": "STOP", "content": {"role": "model", "parts": [
+        {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "sig=="},
+        {"functionCall": {"name": "f", "args": {}}}]}}]});
+    let answer = convert::read_answer(FORMAT, body.clone()).unwrap();
+    assert_eq!(answer.choices[0].stop, Some(Stop::ToolUse));
+    let whole = convert::write_answer(Format::Chat, &answer).unwrap();
+    assert_eq!(whole.dropped, [""; 0]);
+    let message = whole.body["choices"][0]["message"].clone();
+    let extra = json!({"google": {"thought_signature": "sig=="}});
+    assert_eq!(message["tool_calls"][0]["extra_content"], extra);
+
+    let events = stream::read(
+        FORMAT,
+        Framing::ServerSentEvents,
+        [format!("data: {body}\n\n").as_bytes()],
+    );
+    let mut writer = convert::stream_writer(Format::Chat, StreamOptions::default());
+    let mut bytes = Vec::new();
+    events.iter().for_each(|event| writer.write(event, &mut bytes));
+    let shown = String::from_utf8(bytes).unwrap();
+    assert!(shown.contains(&format!("\"extra_content\":{extra}")), "{shown}");
+
+    let results =
+        ["weir_r_0_0", "weir_r_0_1"].map(|id| json!({"role": "tool", "tool_call_id": id, "content": "1"}));
+    let mut messages = vec![json!({"role": "user", "content": "x"}), message];
+    messages.extend(results);
+    let next = json!({"model": "gemini-3-pro", "messages": messages});
+    let next = convert::read_request(Format::Chat, next, &PathFacts::default()).unwrap();
+    let written = convert::write_request(FORMAT, &next, &WriteOptions::default()).unwrap();
+    assert_eq!(written.body["contents"][1], body["candidates"][0]["content"]);
+    let result = json!({"functionResponse": {"name": "f", "response": {"output": "1"}}});
+    assert_eq!(written.body["contents"][2]["parts"], json!([result, result]));
+    assert_eq!(written.dropped, [""; 0]);
+}
+
+/// JSON of protocol buffers writes numbers in more than one way.
+#[test]
+fn numbers() {
+    let facts = PathFacts {
+        model: Some("m".to_owned()),
+        stream: false,
+    };
+    let read = |config: Value| {
+        let body = json!({"contents": [], "generationConfig": config});
+        convert::read_request(FORMAT, body, &facts)
+            .map(|request| (request.top_k, request.seed, request.reasoning.mode))
+    };
+    let adaptive = Some("adaptive".to_owned());
+    let config = json!({"top_k": 40.0, "seed": "-3", "thinkingConfig": {"thinkingBudget": -1}});
+    assert_eq!(read(config), Ok((Some(40), Some(-3), adaptive)));
+    for bad in [json!({"topK": 1.5}), json!({"topK": "x"}), json!({"topK": 1e300})] {
+        let error = read(bad).unwrap_err().to_string();
+        assert_eq!(error, "field `generationConfig.topK` must be a whole number");
+    }
 }
