@@ -210,3 +210,19 @@ fn cached_tokens_are_counted_once_in_every_format() {
             "cache_creation": {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 0}, "output_tokens": 7})
     );
 }
+
+#[test]
+fn the_shape_of_an_answer_by_its_old_name() {
+    let schema = json!({"type": "object"});
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}],
+        "output_format": {"type": "json_schema", "schema": schema}});
+    let request = request(Format::Messages, &body);
+    let written = write(Format::Chat, &request);
+    assert_eq!(written.body["response_format"]["json_schema"]["schema"], schema);
+    assert!(written.dropped.is_empty(), "{:?}", written.dropped);
+    let format = json!({"type": "json_schema", "schema": schema});
+    assert_eq!(
+        write(Format::Messages, &request).body["output_config"]["format"],
+        format
+    );
+}

@@ -44,21 +44,18 @@ pub fn read_request(body: Value) -> Result<Request, ConvertError> {
     if let Some(mut config) = fields.object("output_config")? {
         reasoning.effort = config.text("effort")?;
         if let Some(mut shape) = config.object("format")? {
-            if shape.needed_text("type")? != "json_schema" {
-                return Err(shape.invalid("type", "`json_schema`"));
-            }
-            let schema = shape
-                .take("schema")
-                .ok_or_else(|| shape.invalid("schema", "an object"))?;
-            output = Some(OutputShape::JsonSchema {
-                name: None,
-                schema,
-                strict: None,
-                description: None,
-            });
+            output = Some(read_shape(&mut shape)?);
             config.put_back("format", shape);
         }
         fields.put_back("output_config", config);
+    }
+    // Its name while it was a beta.
+    if output.is_none()
+        && fields.rest.get("output_format").is_some_and(Value::is_object)
+        && let Some(mut shape) = fields.object("output_format")?
+    {
+        output = Some(read_shape(&mut shape)?);
+        fields.put_back("output_format", shape);
     }
     let mut user = None;
     if let Some(mut metadata) = fields.object("metadata")? {
@@ -97,6 +94,21 @@ pub fn read_request(body: Value) -> Result<Request, ConvertError> {
         user,
         stream: fields.flag("stream")?.unwrap_or(false),
         other: fields.rest,
+    })
+}
+
+fn read_shape(shape: &mut Fields) -> Result<OutputShape, ConvertError> {
+    if shape.needed_text("type")? != "json_schema" {
+        return Err(shape.invalid("type", "`json_schema`"));
+    }
+    let schema = shape
+        .take("schema")
+        .ok_or_else(|| shape.invalid("schema", "an object"))?;
+    Ok(OutputShape::JsonSchema {
+        name: None,
+        schema,
+        strict: None,
+        description: None,
     })
 }
 
