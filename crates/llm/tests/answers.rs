@@ -1,15 +1,19 @@
 //! Answers and streams: recorded ones through the canonical model and back.
 
 mod common;
+#[path = "laws/invariants.rs"]
+#[allow(dead_code, reason = "the other laws have a test program of their own")]
+mod invariants;
 
 use common::{check_golden, recorded};
+use invariants::check_order;
 use llm::answer::{Answer, StreamEvent};
 use llm::assemble::Assembler;
 use llm::canonical::PartKind;
 use llm::convert::{self, StreamOptions};
 use llm::format::Format;
 use llm::sse;
-use llm::usage::Meter;
+use llm::usage::{Meter, Usage};
 use serde_json::{Map, Value, json};
 
 const LIMIT_BYTES: usize = 8 << 20;
@@ -97,49 +101,6 @@ fn assemble(format: Format, events: &[StreamEvent]) -> Answer {
     assembled.answer
 }
 
-/// The order of events that [`StreamEvent`] promises.
-fn check_order(name: &str, events: &[StreamEvent]) {
-    assert!(
-        matches!(events.first(), Some(StreamEvent::Start { .. })),
-        "{name}: {events:?}"
-    );
-    assert_eq!(events.last(), Some(&StreamEvent::End), "{name}");
-    let (mut open, mut stopped, mut n_parts) = (Vec::new(), Vec::new(), std::collections::BTreeMap::new());
-    let mut failed = false;
-    for (at, event) in events.iter().enumerate() {
-        assert!(
-            !failed || *event == StreamEvent::End,
-            "{name}: {event:?} after an error"
-        );
-        match event {
-            StreamEvent::Start { .. } => assert_eq!(at, 0, "{name}"),
-            StreamEvent::PartStart { choice, part, .. } => {
-                assert!(!stopped.contains(choice), "{name}");
-                let n_parts: &mut usize = n_parts.entry(*choice).or_default();
-                assert_eq!(part, n_parts, "{name}");
-                *n_parts += 1;
-                open.push((*choice, *part));
-            }
-            StreamEvent::Delta { choice, part, .. } => {
-                assert!(open.contains(&(*choice, *part)), "{name}: {event:?}");
-            }
-            StreamEvent::PartEnd { choice, part } => {
-                assert!(open.contains(&(*choice, *part)), "{name}: {event:?}");
-                open.retain(|other| other != &(*choice, *part));
-            }
-            StreamEvent::Stop { choice, .. } => {
-                assert!(!open.iter().any(|(other, _)| other == choice), "{name}");
-                assert!(!stopped.contains(choice), "{name}: {event:?}");
-                stopped.push(*choice);
-            }
-            StreamEvent::Error(_) => failed = true,
-            StreamEvent::End => assert_eq!(at, events.len() - 1, "{name}"),
-            StreamEvent::Logprobs { .. } | StreamEvent::Usage(_) | StreamEvent::Ping => {}
-        }
-    }
-    assert!(open.is_empty(), "{name}: {open:?}");
-}
-
 /// Brings what a format lets one say in two ways, and what its writer always says in one way, to one:
 ///
 /// * null, empty lists and counts of zero are absent; so is an `index` of a call of a tool;
@@ -214,7 +175,7 @@ fn recorded_streams_are_read_in_order_and_with_the_usage_of_the_meter() {
     assert!(streams.len() >= 15, "only {} recorded streams", streams.len());
     for (name, format, body) in streams {
         let events = read_stream(format, &[body.as_bytes()]);
-        check_order(&name, &events);
+        check_order(&events);
         let mut meter = Meter::new(format);
         for frame in frames(&[body.as_bytes()]) {
             if let Ok(document) = serde_json::from_str(&frame.data) {
@@ -274,7 +235,7 @@ fn streams_written_and_read_again_are_the_same() {
         for format in [Format::Chat, Format::Messages] {
             let written = write_stream(format, &events);
             let mut again = read_stream(format, &[written.as_bytes()]);
-            check_order(&name, &again);
+            check_order(&again);
             for event in &mut again {
                 if let StreamEvent::Error(error) = event {
                     error.code = None;
@@ -316,7 +277,7 @@ fn a_stream_put_together_is_the_answer_in_whole() {
     for (name, format, body) in answers() {
         let answer = convert::read_answer(format, body).unwrap();
         let events = common::as_events(&answer);
-        check_order(&name, &events);
+        check_order(&events);
         let written = write_stream(format, &events);
         let again = assemble(format, &read_stream(format, &[written.as_bytes()]));
         let mut expected = shown(&answer);
@@ -412,4 +373,39 @@ fn recorded_streams_across_formats() {
         }
     }
     check_golden("streams-across.txt", &shown);
+}
+
+proptest::proptest! {
+    /// What a writer says of the tokens reads the same, in every bucket that the format has.
+    #[test]
+    fn usage_is_written_as_it_is_read(counts in proptest::array::uniform10(0_u64..1_000_000)) {
+        let [input, cache_read, cache_write_5m, cache_write_1h, input_audio, input_image, output, reasoning, output_audio, output_image] = counts;
+        let all = Usage { input, cache_read, cache_write_5m, cache_write_1h, input_audio, input_image, output, reasoning, output_audio, output_image };
+        let chat = Usage { cache_write_5m: cache_write_5m + cache_write_1h, cache_write_1h: 0, ..all };
+        let messages = Usage {
+            input: input + input_audio + input_image,
+            output: output + output_audio + output_image,
+            input_audio: 0,
+            input_image: 0,
+            output_audio: 0,
+            output_image: 0,
+            ..all
+        };
+        let choice = llm::answer::Choice { parts: Vec::new(), stop: None, logprobs: Vec::new(), other: Map::new() };
+        for (format, expected) in [(Format::Chat, chat), (Format::Messages, messages)] {
+            let answer = Answer {
+                format,
+                id: String::new(),
+                model: String::new(),
+                created_s: None,
+                choices: vec![choice.clone()],
+                usage: Some(all),
+                other: Map::new(),
+            };
+            let written = convert::write_answer(format, &answer).unwrap().body;
+            assert_eq!(convert::read_answer(format, written).unwrap().usage, Some(expected));
+            let events = read_stream(format, &[write_stream(format, &common::as_events(&answer)).as_bytes()]);
+            assert_eq!(assemble(format, &events).usage, Some(expected));
+        }
+    }
 }
