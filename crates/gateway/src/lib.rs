@@ -1,5 +1,8 @@
 //! The data plane of HTTP: takes connections, speaks HTTP/1.1 and HTTP/2 on both sides, and calls upstreams.
 //!
+//! * [`front`]: what a request is for. [`auth`]: who asks. [`money`]: what it may cost.
+//! * [`ai`]: any AI format to any provider.
+//! * [`live`]: the configuration in force, shared by all threads.
 //! * [`server`]: connections in: limits, TLS, drain.
 //! * [`upstream`]: connections out: a pool per thread, timeouts, which addresses may be called.
 //! * [`body`]: the one body type of both directions.
@@ -9,8 +12,14 @@
 //! Everything that belongs to a request lives on one thread: no lock, no wake-up of another thread, `Rc` instead of
 //! `Arc`. [`server`] says why, with figures.
 
+pub mod ai;
+pub mod auth;
 pub mod body;
 pub mod clock;
+pub mod front;
 pub mod limits;
+pub mod live;
+pub mod money;
+pub mod refusal;
 pub mod server;
 pub mod upstream;

@@ -58,7 +58,7 @@ fn scrubber(
             Ok(rule) => rules.push(rule),
             // Each side reads the same rules: once is enough.
             Err(error) if side == Side::Request => {
-                faults.add(format!("{path}.pii[{idx}]"), error.to_string())
+                faults.add(format!("{path}.pii[{idx}]"), error.to_string());
             }
             Err(_) => {}
         }

@@ -206,6 +206,23 @@ pub struct Consumer {
     pub strict: Option<bool>,
 }
 
+impl Consumer {
+    /// Whoever calls what is open to all: no name, no limits of its own, no budget.
+    pub fn anybody() -> Self {
+        Self {
+            name: "".into(),
+            organisation: "default".into(),
+            team: "default".into(),
+            models: Allowed(None),
+            services: Allowed(None),
+            limits: Vec::new(),
+            budget: None,
+            guardrails: Vec::new(),
+            strict: None,
+        }
+    }
+}
+
 /// Names that are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed(pub(super) Option<Vec<String>>);

@@ -1,0 +1,391 @@
+//! Asks providers until one answers: keys and targets in turn, within a budget of retries, and only as
+//! long as nothing has gone to the client.
+
+use super::answer::{Answer, StreamBody, Whole};
+use super::call::Call;
+use super::job::Job;
+use super::pool::ProviderState;
+use super::relay::{Relay, RelayOptions};
+use super::translate::Outgoing;
+use super::trouble::{self, Next, Trouble};
+use super::{Ai, wire_protocol};
+use crate::body::Body;
+use crate::live::Live;
+use crate::refusal::Refusal;
+use crate::upstream::{Fault, Timeouts, UpstreamError};
+use hyper::body::Bytes;
+use hyper::http::header::CONTENT_TYPE;
+use hyper::http::{Response, StatusCode};
+use llm::convert::StreamOptions;
+use llm::format::Format;
+use policy::gateway::snapshot::{Model, ProviderKey, Target};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::outcome::Outcome;
+
+/// The longest error answer of a provider that is read.
+const ERROR_MAX_BYTES: u64 = 256 << 10;
+/// Before another attempt at the same provider, doubled each time.
+const BACKOFF_MS: u64 = 50;
+/// The longest pause before an attempt.
+const BACKOFF_MAX_MS: u64 = 2_000;
+/// Bytes of a stream held back until its first token; then no other provider can take over.
+const FIRST_TOKEN_MAX_BYTES: usize = 256 << 10;
+
+/// An attempt that did not lead to an answer.
+struct Failed {
+    next: Next,
+    refusal: Refusal,
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            next: trouble.next,
+            refusal: trouble.refusal,
+        }
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            next: Next::GiveUp,
+            refusal,
+        }
+    }
+}
+
+impl Ai {
+    /// Tries the targets in their order.
+    pub(super) async fn attempts(
+        &self,
+        call: &mut Call,
+        job: &Job,
+        model: &Model,
+        order: &[&Target],
+        live: &Arc<Live>,
+    ) -> Result<Answer, Refusal> {
+        self.shared.retries.earn();
+        let deadline = call.arrived + Duration::from_millis(model.timeout_ms);
+        call.record.latency.queue_us = call.elapsed_us();
+        let mut last: Option<Refusal> = None;
+        let mut tries_left = 1 + model.retries;
+        for target in order {
+            let provider = &target.provider;
+            let Some(state) = live.providers.get(&provider.name) else {
+                continue;
+            };
+            let mut tried: Vec<Arc<str>> = Vec::new();
+            let mut backoff_ms = BACKOFF_MS;
+            loop {
+                let now_ms = crate::clock::unix_ms();
+                if tries_left == 0 || Instant::now() >= deadline {
+                    break;
+                }
+                let Some(key) = state.pick(provider, &tried, self.chance(), now_ms) else {
+                    last.get_or_insert_with(|| no_key(&tried));
+                    break;
+                };
+                if !state.may_ask(provider.breaker, now_ms) {
+                    last.get_or_insert_with(breaker_open);
+                    break;
+                }
+                if call.record.attempts > 0 && !self.shared.retries.spend() {
+                    break;
+                }
+                if let Some(refusal) = self.provider_limits(call, target) {
+                    last = Some(refusal);
+                    break;
+                }
+                call.record.attempts = call.record.attempts.saturating_add(1);
+                tries_left -= 1;
+                match self
+                    .attempt(call, job, model, target, key, state, live, deadline)
+                    .await
+                {
+                    Ok(answer) => return Ok(answer),
+                    Err(failed) => {
+                        let is_last = failed.next == Next::GiveUp;
+                        last = Some(failed.refusal);
+                        match failed.next {
+                            Next::GiveUp => {}
+                            Next::NotHere => break,
+                            Next::OtherKey(trouble) => {
+                                let Some(key) = key else { break };
+                                state.refused(&key.id, trouble, crate::clock::unix_ms());
+                                tried.push(Arc::clone(&key.id));
+                                call.record.retries = call.record.retries.saturating_add(1);
+                                continue;
+                            }
+                            Next::OtherTarget => {
+                                state.failed(provider.breaker, crate::clock::unix_ms());
+                                if order.len() > 1 {
+                                    break;
+                                }
+                                // There is no other: the same once more, a little later.
+                                call.record.retries = call.record.retries.saturating_add(1);
+                                let jitter = self.chance() % (backoff_ms / 2 + 1);
+                                tokio::time::sleep(Duration::from_millis(backoff_ms + jitter)).await;
+                                backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
+                                continue;
+                            }
+                        }
+                        if is_last {
+                            return Err(last.unwrap_or_else(no_upstream));
+                        }
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(no_upstream))
+    }
+
+    fn provider_limits(&self, call: &mut Call, target: &Target) -> Option<Refusal> {
+        for limit in &target.provider.limits {
+            let is_tokens = limit.kind == policy::gateway::limit::LimitKind::Tokens;
+            let amount = if is_tokens { call.estimate.input } else { 1 };
+            match self.shared.limits.take(limit, 0, amount, crate::clock::now_ns()) {
+                Ok(taken) => call.places.push(taken),
+                Err(wait_ns) => return Some(super::limited(limit, wait_ns)),
+            }
+        }
+        None
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one attempt needs to know, and no more than that"
+    )]
+    async fn attempt(
+        &self,
+        call: &mut Call,
+        job: &Job,
+        model: &Model,
+        target: &Target,
+        key: Option<&ProviderKey>,
+        state: &Arc<ProviderState>,
+        live: &Live,
+        deadline: Instant,
+    ) -> Result<Answer, Failed> {
+        let provider = &target.provider;
+        let outgoing = job.outgoing(model, target)?;
+        let wire = job.wire(provider.preset);
+        call.record.wire = wire_protocol(wire);
+        call.record.model = Arc::clone(&target.model);
+        call.record.provider = Arc::clone(&provider.name);
+        call.record.provider_key_id = key.map_or_else(|| "".into(), |key| Arc::clone(&key.id));
+        if !outgoing.dropped.is_empty() {
+            call.record.dropped = super::bounded(&outgoing.dropped.join(", ")).into();
+        }
+        let request = super::send::request(job, target, key, &outgoing, wire, &self.vertex).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let first_byte = Duration::from_millis(provider.first_byte_timeout_ms).min(left);
+        let timeouts = Timeouts {
+            connect: Duration::from_millis(provider.connect_timeout_ms),
+            first_byte,
+            idle: Duration::from_millis(provider.idle_timeout_ms),
+        };
+        let origin = live.origin(&provider.name).ok_or_else(no_upstream)?;
+        let sent = Instant::now();
+        call.estimate.was_sent = true;
+        call.target = Some(target.clone());
+        let reply = self.upstream.call(&origin, request, &timeouts).await;
+        let reply = reply.map_err(|error| unreachable(&error, call))?;
+        call.record.latency.connect_us = reply.timing.connect_us;
+        let response = reply.response;
+        if !response.status().is_success() {
+            call.estimate.was_sent = false;
+            let trouble = error_answer(response, key).await;
+            if matches!(trouble.next, Next::GiveUp | Next::NotHere) {
+                state.succeeded(micros(sent.elapsed()).into());
+            }
+            return Err(trouble.into());
+        }
+        if job.head.stream && job.operation == super::ingress::Operation::Chat {
+            self.stream(call, job, response, wire, &outgoing, (sent, state))
+                .await
+        } else {
+            self.whole(call, job, target, response, wire, (sent, state)).await
+        }
+    }
+
+    /// An answer that comes at once.
+    async fn whole(
+        &self,
+        call: &mut Call,
+        job: &Job,
+        target: &Target,
+        response: Response<Body>,
+        wire: Format,
+        (sent, state): (Instant, &Arc<ProviderState>),
+    ) -> Result<Answer, Failed> {
+        call.record.latency.first_byte_us = micros(sent.elapsed());
+        let content_type = response.headers().get(CONTENT_TYPE).cloned();
+        let limit = self.shared.live().snapshot.settings.answer_max_bytes;
+        let body = response.into_body().collect(limit).await;
+        let body = body.map_err(|error| broken(&error.to_string()))?;
+        state.succeeded(call.record.latency.first_byte_us.into());
+        let whole = Whole::read(job, wire, target, body, content_type).map_err(|words| broken(&words))?;
+        call.usage = whole.usage;
+        call.usage_is_final = true;
+        call.estimate.answer_bytes = whole.body.len() as u64;
+        call.record.latency.stream_us =
+            micros(sent.elapsed()).saturating_sub(call.record.latency.first_byte_us);
+        let whole = whole.guarded(job, call)?;
+        Ok(Answer::Whole(Box::new(whole), None))
+    }
+
+    /// An answer that comes in pieces: read up to its first token, so that until then another provider
+    /// can take over.
+    async fn stream(
+        &self,
+        call: &mut Call,
+        job: &Job,
+        response: Response<Body>,
+        wire: Format,
+        outgoing: &Outgoing,
+        (sent, state): (Instant, &Arc<ProviderState>),
+    ) -> Result<Answer, Failed> {
+        let stream = StreamOptions {
+            include_usage: job.head.include_usage,
+            json_array: job.json_array,
+            request_id: super::id_text(&call.record.request_id),
+            now_s: crate::clock::unix_ms() / 1000,
+            provider: Some(wire),
+        };
+        let mut relay = Relay::new(RelayOptions {
+            wire,
+            ingress: job.ingress,
+            drop_usage: outgoing.drop_usage,
+            stream,
+            filter: job.guards.stream_filter(),
+            writer: job.stream_writer(&call.record.request_id),
+        });
+        let mut body = response.into_body();
+        let mut out = Vec::new();
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if call.record.latency.first_byte_us == 0 {
+                        call.record.latency.first_byte_us = micros(sent.elapsed());
+                    }
+                    relay
+                        .feed(&bytes, &mut out)
+                        .map_err(|error| broken(&error.to_string()))?;
+                }
+                Some(Err(error)) => return Err(broken(&error.to_string())),
+                None => relay.finish(&mut out),
+            }
+            let progress = relay.progress();
+            if let Some(error) = progress.error.clone().filter(|_| !progress.has_token) {
+                return Err(trouble::of_error(error, None).into());
+            }
+            if progress.has_token || progress.is_complete || out.len() > FIRST_TOKEN_MAX_BYTES {
+                break;
+            }
+            if relay.is_over() {
+                return Err(broken("the provider's stream ended before the answer began"));
+            }
+        }
+        state.succeeded(call.record.latency.first_byte_us.into());
+        let first = Bytes::from(out);
+        Ok(Answer::Stream(Box::new(StreamBody::new(relay, body, first, job))))
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// The error answer of a provider, understood.
+async fn error_answer(response: Response<Body>, key: Option<&ProviderKey>) -> Trouble {
+    let (parts, body) = response.into_parts();
+    let body = body.collect(ERROR_MAX_BYTES).await.unwrap_or_default();
+    trouble::of_answer(parts.status, &parts.headers, &body, key.map(|key| &key.secret))
+}
+
+fn unreachable(error: &UpstreamError, call: &mut Call) -> Failed {
+    tracing::debug!(error = %error, "an attempt failed");
+    // A request that was sent whole may have been worked on, and be billed.
+    call.estimate.was_sent = matches!(
+        error.phase,
+        crate::upstream::CallPhase::FirstByte | crate::upstream::CallPhase::Body
+    );
+    let (outcome, status, code, message) = match error.fault {
+        Fault::Timeout => (
+            Outcome::ProviderTimeout,
+            StatusCode::GATEWAY_TIMEOUT,
+            "provider_timeout",
+            "the provider did not answer in time",
+        ),
+        Fault::Forbidden => (
+            Outcome::NoUpstream,
+            StatusCode::BAD_GATEWAY,
+            "provider_forbidden",
+            "the provider's address may not be called; its operator finds the reason in the log",
+        ),
+        Fault::RequestBody => (
+            Outcome::Internal,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the request could not be sent",
+        ),
+        Fault::Protocol | Fault::Refused => (
+            Outcome::ProviderUnreachable,
+            StatusCode::BAD_GATEWAY,
+            "provider_unreachable",
+            "the provider cannot be reached",
+        ),
+    };
+    if error.fault == Fault::Forbidden {
+        tracing::warn!(error = %error, "a provider's address is forbidden");
+    }
+    Failed {
+        next: Next::OtherTarget,
+        refusal: Refusal::new(outcome, status, code, message),
+    }
+}
+
+fn broken(words: &str) -> Failed {
+    tracing::debug!(error = words, "a provider's reply is broken");
+    Failed {
+        next: Next::OtherTarget,
+        refusal: Refusal::new(
+            Outcome::BrokenReply,
+            StatusCode::BAD_GATEWAY,
+            "provider_broken_reply",
+            "the provider's reply is broken",
+        ),
+    }
+}
+
+fn no_upstream() -> Refusal {
+    Refusal::new(
+        Outcome::NoUpstream,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no_provider",
+        "no provider of this model can be asked at the moment; try again later",
+    )
+}
+
+fn breaker_open() -> Refusal {
+    Refusal {
+        retry_after_s: Some(5),
+        ..no_upstream()
+    }
+}
+
+fn no_key(tried: &[Arc<str>]) -> Refusal {
+    if tried.is_empty() {
+        let message =
+            "every key of the provider is exhausted, expired or limited at the moment; try again later";
+        Refusal {
+            message: message.to_owned(),
+            ..breaker_open()
+        }
+    } else {
+        no_upstream()
+    }
+}

@@ -1,0 +1,202 @@
+//! The request for a provider: address, headers, credentials.
+
+use super::job::Job;
+use super::translate::Outgoing;
+use super::{Operation, vertex};
+use crate::body::Body;
+use crate::refusal::Refusal;
+use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::{HeaderMap, Method, Request, StatusCode};
+use llm::format::Format;
+use llm::presets::{self, Auth};
+use llm::sigv4;
+use policy::gateway::snapshot::{Provider, ProviderKey, Target};
+use store::outcome::Outcome;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+
+/// What the operator's configuration makes impossible. The details are for the log.
+fn misconfigured(provider: &Provider, words: &str) -> Refusal {
+    tracing::warn!(provider = %provider.name, reason = words, "a provider cannot be asked");
+    Refusal::new(
+        Outcome::NoUpstream,
+        StatusCode::BAD_GATEWAY,
+        "provider_misconfigured",
+        "the model's provider is not set up for this; its operator finds the reason in the log",
+    )
+}
+
+/// The operation in the words of presets, for a request that leaves in `wire`.
+fn operation(job: &Job, wire: Format) -> presets::Operation {
+    match job.operation {
+        Operation::Chat if wire == Format::Responses => presets::Operation::Responses,
+        Operation::Chat => presets::Operation::Chat,
+        Operation::Completion => presets::Operation::Completions,
+        Operation::Embeddings => presets::Operation::Embeddings,
+        Operation::Rerank => presets::Operation::Rerank,
+        Operation::CountTokens => presets::Operation::CountTokens,
+        Operation::ListModels | Operation::ShowModel => presets::Operation::Models,
+        Operation::Passthrough | Operation::Unsupported => presets::Operation::Passthrough,
+    }
+}
+
+/// Builds the request.
+///
+/// # Errors
+/// The provider does not offer the operation, or a credential cannot be had.
+pub(super) async fn request(
+    job: &Job,
+    target: &Target,
+    key: Option<&ProviderKey>,
+    outgoing: &Outgoing,
+    wire: Format,
+    tokens: &vertex::Tokens,
+) -> Result<Request<Body>, Refusal> {
+    let provider = &*target.provider;
+    let preset = provider.preset;
+    let operation = operation(job, wire);
+    let below = if operation == presets::Operation::Passthrough {
+        job.path.clone()
+    } else {
+        match preset.request_target(operation, &target.model, job.head.stream, &provider.parameters) {
+            Some(Ok(below)) => below,
+            Some(Err(error)) => return Err(misconfigured(provider, &error.to_string())),
+            None => {
+                return Err(Refusal::new(
+                    Outcome::NotSupported,
+                    StatusCode::NOT_IMPLEMENTED,
+                    "not_supported",
+                    format!("the provider of `{}` does not offer this", job.head.model),
+                ));
+            }
+        }
+    };
+    let path = format!("{}{below}", provider.base_path);
+    let mut request = Request::new(Body::full(outgoing.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path
+        .parse()
+        .map_err(|_| misconfigured(provider, "its address with this model is no path"))?;
+    let headers = request.headers_mut();
+    let is_stream = job.head.stream && job.operation == Operation::Chat;
+    headers.insert(CONTENT_TYPE, job.content_type.clone());
+    let accept = match wire {
+        _ if !is_stream => JSON,
+        Format::Converse => HeaderValue::from_static("application/vnd.amazon.eventstream"),
+        _ => HeaderValue::from_static("text/event-stream"),
+    };
+    headers.insert(ACCEPT, accept);
+    headers.insert(USER_AGENT, AGENT);
+    for (name, value) in preset.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if wire == job.ingress {
+        for (name, value) in &job.forwarded {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in &provider.headers {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name.as_str()),
+            HeaderValue::try_from(value.as_str()),
+        ) {
+            headers.insert(name, value);
+        }
+    }
+    if let Some(key) = key {
+        authorize(provider, key, headers, &path, &outgoing.body, tokens).await?;
+    }
+    Ok(request)
+}
+
+/// Adds the credential in the provider's own way.
+async fn authorize(
+    provider: &Provider,
+    key: &ProviderKey,
+    headers: &mut HeaderMap,
+    path: &str,
+    body: &[u8],
+    tokens: &vertex::Tokens,
+) -> Result<(), Refusal> {
+    let secret = |text: &str| {
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    };
+    let no_header = || {
+        misconfigured(
+            provider,
+            "its key cannot stand in a header: it holds other than visible ASCII",
+        )
+    };
+    match provider.preset.auth {
+        Auth::None => {}
+        Auth::Bearer => {
+            let value = secret(&format!("Bearer {}", key.secret.expose())).ok_or_else(no_header)?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        Auth::Header(name) => {
+            let value = secret(key.secret.expose()).ok_or_else(no_header)?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        Auth::ServiceAccount => {
+            let token = tokens
+                .get(key)
+                .await
+                .map_err(|words| misconfigured(provider, &words))?;
+            let value = secret(&format!("Bearer {token}")).ok_or_else(no_header)?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        Auth::SigV4 => sign(provider, key, headers, path, body)?,
+    }
+    Ok(())
+}
+
+/// AWS: the key is `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, with `:SESSION_TOKEN` where there is one.
+fn sign(
+    provider: &Provider,
+    key: &ProviderKey,
+    headers: &mut HeaderMap,
+    path: &str,
+    body: &[u8],
+) -> Result<(), Refusal> {
+    let mut parts = key.secret.expose().splitn(3, ':');
+    let (Some(access_key_id), Some(secret_access_key)) = (parts.next(), parts.next()) else {
+        let words = "its key must be ACCESS_KEY_ID:SECRET_ACCESS_KEY, with :SESSION_TOKEN where there is one";
+        return Err(misconfigured(provider, words));
+    };
+    let Some(region) = provider.parameters.get("region") else {
+        return Err(misconfigured(provider, "it needs the parameter `region`"));
+    };
+    let host = provider.origin.split("://").nth(1).unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let credentials = sigv4::Credentials {
+        access_key_id: access_key_id.to_owned(),
+        secret_access_key: secret_access_key.to_owned(),
+        session_token: parts.next().map(str::to_owned),
+    };
+    let scope = sigv4::Scope {
+        region,
+        service: "bedrock",
+    };
+    let signed = sigv4::sign(
+        &credentials,
+        scope,
+        &sigv4::Request {
+            method: "POST",
+            path,
+            query,
+            headers: &[("host", host), ("content-type", "application/json")],
+            payload_sha256: &sigv4::sha256_hex(body),
+        },
+        crate::clock::unix_ms() / 1000,
+    );
+    for (name, value) in signed {
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| misconfigured(provider, "its key cannot be used in a signature"))?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! A client's body becomes the body for one provider.
+
+use super::head::Head;
+use hyper::body::Bytes;
+use llm::canonical::{ConvertError, Request};
+use llm::convert::{self, PathFacts, WriteOptions};
+use llm::format::Format;
+use llm::presets::Preset;
+use llm::splice;
+use serde_json::{Map, Value};
+
+/// What goes out.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// The body.
+    pub(super) body: Bytes,
+    /// Hints that the provider's format has no words for.
+    pub(super) dropped: Vec<String>,
+    /// The client did not ask for the usage of its stream; its event is taken out again.
+    pub(super) drop_usage: bool,
+}
+
+/// What is written into a request for one target.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// The client's format.
+    pub(super) ingress: Format,
+    /// The provider's format.
+    pub(super) wire: Format,
+    /// The provider.
+    pub(super) preset: &'a Preset,
+    /// What the provider calls the model.
+    pub(super) model: &'a str,
+    /// What the gateway read of the request.
+    pub(super) head: &'a Head,
+    /// Fields to put in where the client gave none.
+    pub(super) parameters: &'a Map<String, Value>,
+    /// The most tokens to ask for, where a hard budget must hold; put in where the client gave none.
+    pub(super) max_tokens: Option<u64>,
+    /// The model's own limit.
+    pub(super) max_output_tokens: Option<u64>,
+    /// Refuse what cannot be expressed.
+    pub(super) strict: bool,
+}
+
+/// Why a request cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TranslateError {
+    /// The client's request, or what its provider can say.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// The client's body.
+    #[error(transparent)]
+    Splice(#[from] splice::SpliceError),
+}
+
+impl Plan<'_> {
+    /// Writes the body. `request` is the client's, read, if it was needed before.
+    ///
+    /// # Errors
+    /// The client's fault.
+    pub(super) fn write(&self, body: &Bytes, request: Option<&Request>) -> Result<Outgoing, TranslateError> {
+        let wire = self.wire;
+        if wire == self.ingress && request.is_none() {
+            return self.splice(body);
+        }
+        let read;
+        let request = match request {
+            Some(request) => request,
+            None => {
+                read = read_request(self.ingress, body, self.head)?;
+                &read
+            }
+        };
+        let mut request = request.clone();
+        request.model = self.model.to_owned();
+        request.stream = self.head.stream;
+        if request.max_output_tokens.is_none() {
+            request.max_output_tokens = self.max_tokens;
+        }
+        let options = WriteOptions {
+            max_tokens_if_absent: self.max_output_tokens.unwrap_or(4096),
+            legacy_max_tokens: self.preset.quirks.legacy_max_tokens,
+            strict: self.strict,
+        };
+        let mut written = convert::write_request(wire, &request, &options)?;
+        if let Value::Object(fields) = &mut written.body {
+            for (name, value) in self.parameters {
+                if !fields.contains_key(name) {
+                    fields.insert(name.clone(), value.clone());
+                }
+            }
+            if wire == Format::Chat && self.head.stream && self.preset.quirks.include_usage {
+                fields.insert(
+                    "stream_options".to_owned(),
+                    serde_json::json!({"include_usage": true}),
+                );
+            }
+        }
+        Ok(Outgoing {
+            body: written.body.to_string().into(),
+            dropped: written.dropped,
+            drop_usage: self.ingress == Format::Chat && !self.head.include_usage,
+        })
+    }
+
+    /// Changes named fields alone.
+    fn splice(&self, body: &Bytes) -> Result<Outgoing, TranslateError> {
+        let mut out: Option<Vec<u8>> = None;
+        let mut set = |path: &[&str], value: &str| -> Result<(), TranslateError> {
+            let changed = splice::set(out.as_deref().unwrap_or(body), path, value)?;
+            out = Some(changed);
+            Ok(())
+        };
+        let is_in_path = self.ingress == Format::GenerateContent;
+        if !is_in_path && self.model != self.head.model {
+            set(&["model"], &Value::from(self.model).to_string())?;
+        }
+        for (name, value) in self.parameters {
+            if splice::find(body, &[name])?.is_empty() {
+                set(&[name], &value.to_string())?;
+            }
+        }
+        if let (None, Some(most)) = (self.head.max_tokens, self.max_tokens) {
+            let path: &[&str] = match self.ingress {
+                Format::Chat if self.preset.quirks.legacy_max_tokens => &["max_tokens"],
+                Format::Chat => &["max_completion_tokens"],
+                Format::Responses => &["max_output_tokens"],
+                Format::GenerateContent => &["generationConfig", "maxOutputTokens"],
+                Format::Converse => &["inferenceConfig", "maxTokens"],
+                Format::Messages | Format::Cohere => &["max_tokens"],
+            };
+            set(path, &most.to_string())?;
+        }
+        let mut drop_usage = false;
+        let is_chat_stream = self.ingress == Format::Chat && self.head.stream;
+        if is_chat_stream && !self.head.include_usage && self.preset.quirks.include_usage {
+            set(&["stream_options", "include_usage"], "true")?;
+            drop_usage = true;
+        }
+        Ok(Outgoing {
+            body: out.map_or_else(|| body.clone(), Bytes::from),
+            dropped: Vec::new(),
+            drop_usage,
+        })
+    }
+}
+
+/// Reads the client's request whole.
+///
+/// # Errors
+/// The field at fault.
+pub(super) fn read_request(ingress: Format, body: &[u8], head: &Head) -> Result<Request, ConvertError> {
+    let value = serde_json::from_slice(body).map_err(|_| ConvertError::Invalid {
+        field: String::new(),
+        expected: "a JSON object",
+    })?;
+    let path = PathFacts {
+        model: Some(head.model.clone()),
+        stream: head.stream,
+    };
+    convert::read_request(ingress, value, &path)
+}
+
+/// The body with another model's name, where it names one.
+///
+/// # Errors
+/// It is not JSON.
+pub(super) fn with_model(body: &Bytes, asked: &str, model: &str) -> Result<Bytes, splice::SpliceError> {
+    if asked == model || splice::find(body, &["model"])?.is_empty() {
+        return Ok(body.clone());
+    }
+    splice::set(body, &["model"], &Value::from(model).to_string()).map(Bytes::from)
+}

@@ -1,0 +1,74 @@
+//! The front of the gateway: what a request is for.
+//!
+//! Services with an exact host come first, then prompts and the AI paths, then services by path. What is
+//! for nobody gets 404.
+
+use crate::ai::{Ai, ingress};
+use crate::body::{Body, Received};
+use crate::live::Shared;
+use crate::refusal::Refusal;
+use crate::server::{ConnInfo, Handler};
+use crate::upstream::{Client, ClientSettings};
+use hyper::{Method, Request, Response, StatusCode};
+use std::rc::Rc;
+use std::sync::Arc;
+use store::outcome::Outcome;
+
+/// The front of one thread.
+#[derive(Debug)]
+pub struct Front {
+    shared: Arc<Shared>,
+    ai: Ai,
+}
+
+impl Front {
+    /// For one thread; `seed` is any number.
+    pub fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
+        let client = Client::new(ClientSettings::default());
+        let ai = Ai::new(Arc::clone(&shared), client, shared.trust.clone(), seed);
+        Rc::new(Self { shared, ai })
+    }
+}
+
+impl Handler for Front {
+    async fn handle(self: Rc<Self>, request: Request<Received>, conn: Rc<ConnInfo>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let is_anthropic = request.headers().contains_key("anthropic-version");
+        let live = self.shared.live();
+        if let Some(prompt) = live.snapshot.prompts.get(path.as_str()) {
+            if request.method() == Method::POST {
+                let prompt = Arc::clone(prompt);
+                return self.ai.handle_prompt(request, &conn, prompt).await;
+            }
+            return self.ai.refuse(request, &conn, &wrong_method());
+        }
+        if let Some(document) = self.ai.prompt_document(&live, &path, request.method()) {
+            return document;
+        }
+        let query = request.uri().query().map(str::to_owned);
+        let found = ingress::recognise(request.method(), &path, query.as_deref(), is_anthropic);
+        if let Some(ingress) = found {
+            return self.ai.handle(request, &conn, ingress).await;
+        }
+        // Services by path: see `rest`.
+        self.ai.refuse(request, &conn, &nothing_here())
+    }
+}
+
+fn wrong_method() -> Refusal {
+    Refusal::new(
+        Outcome::ClientError,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "a prompt is called with POST",
+    )
+}
+
+fn nothing_here() -> Refusal {
+    Refusal::new(
+        Outcome::NotFound,
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "nothing is served at this address",
+    )
+}
