@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// A settlement is on disk at most this much later, if the disk keeps up.
 pub const GROUP_MS: u64 = 20;
@@ -35,7 +36,7 @@ pub enum WhenUnavailable {
 /// How budgets behave.
 #[derive(Clone, Debug)]
 pub struct BudgetsConfig {
-    /// How long a call waits for a lease at most.
+    /// How long a call waits for leases at most, of all its accounts together.
     pub wait_ms: u64,
     /// What soft budgets do without a ledger. Hard ones refuse.
     pub when_unavailable: WhenUnavailable,
@@ -423,15 +424,17 @@ impl Budgets {
         let entry = self
             .entry(key)
             .ok_or_else(|| Refused::Unknown { key: key.clone() })?;
-        self.hold_entry(&entry, amount_pusd, now_ms).await
+        self.hold_entry(&entry, amount_pusd, now_ms, self.deadline())
+            .await
     }
 
     /// Holds the same amount of several accounts, or of none. They are taken in one order by all calls, and
     /// no call waits for another to end, only for the ledger: so none waits for ever.
     pub async fn hold_all(&self, set: &AccountSet, amount_pusd: i64, now_ms: i64) -> Result<Holds, Refused> {
+        let deadline = self.deadline();
         let mut holds = Vec::with_capacity(set.0.len());
         for entry in set.0.iter() {
-            holds.push(self.hold_entry(entry, amount_pusd, now_ms).await?);
+            holds.push(self.hold_entry(entry, amount_pusd, now_ms, deadline).await?);
         }
         Ok(Holds(holds))
     }
@@ -445,13 +448,23 @@ impl Budgets {
             .cloned()
     }
 
-    async fn hold_entry(&self, entry: &Arc<Entry>, amount_pusd: i64, now_ms: i64) -> Result<Hold, Refused> {
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.shared.config.wait_ms)
+    }
+
+    async fn hold_entry(
+        &self,
+        entry: &Arc<Entry>,
+        amount_pusd: i64,
+        now_ms: i64,
+        deadline: Instant,
+    ) -> Result<Hold, Refused> {
         let shared = &self.shared;
         let (answer, window_ms) = match shared.try_hold(entry, amount_pusd, now_ms) {
             Step::Done(reply) => return reply,
             Step::Wait { answer, window_ms } => (answer, window_ms),
         };
-        match tokio::time::timeout(Duration::from_millis(shared.config.wait_ms), answer).await {
+        match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(reply)) => reply,
             // No answer in time, or no thread any more.
             Ok(Err(_)) | Err(_) => shared.without_ledger(entry, &mut entry.lock(), window_ms),

@@ -89,6 +89,7 @@ pub struct SqliteLedger {
     connection: Connection,
     path: PathBuf,
     run: i64,
+    instance: String,
     lease_ms: i64,
     /// What is in the table, so that a commit does not look each account up again.
     accounts: HashMap<AccountKey, Known>,
@@ -117,6 +118,7 @@ impl SqliteLedger {
             connection,
             path: options.path.clone(),
             run: 0,
+            instance: options.instance.clone(),
             lease_ms: options.lease_ms,
             accounts: HashMap::new(),
             set_aside,
@@ -184,11 +186,12 @@ impl Ledger for SqliteLedger {
     }
 
     fn commit(&mut self, batch: &Batch, now_ms: i64) -> Result<Vec<Grant>, StoreError> {
-        let run = self.run;
+        let (run, instance) = (self.run, self.instance.clone());
         let expires_ms = now_ms.saturating_add(self.lease_ms);
         let number = i64::try_from(batch.number).unwrap_or(i64::MAX);
         let mut accounts = std::mem::take(&mut self.accounts);
         let grants = self.within("commit to", |transaction| {
+            revive(transaction, run, &instance, now_ms, expires_ms)?;
             let last: i64 = transaction
                 .prepare_cached("SELECT last_batch FROM run WHERE id = ?")?
                 .query_row([run], |row| row.get(0))?;
@@ -202,11 +205,8 @@ impl Ledger for SqliteLedger {
             });
             let grants = booked.collect::<rusqlite::Result<Vec<_>>>()?;
             transaction
-                .prepare_cached(
-                    "UPDATE run SET last_batch = max(last_batch, ?2), expires_ms = max(expires_ms, ?3), ended = 0
-                     WHERE id = ?1",
-                )?
-                .execute(params![run, number, expires_ms])?;
+                .prepare_cached("UPDATE run SET last_batch = max(last_batch, ?2) WHERE id = ?1")?
+                .execute([run, number])?;
             Ok(grants)
         })?;
         // After an error it stays empty: rows that were rolled back are not known.
@@ -215,13 +215,10 @@ impl Ledger for SqliteLedger {
     }
 
     fn renew(&mut self, now_ms: i64) -> Result<i64, StoreError> {
-        let (run, lease_ms, fold_at_ms) = (self.run, self.lease_ms, self.fold_at_ms);
+        let (run, instance, fold_at_ms) = (self.run, self.instance.clone(), self.fold_at_ms);
+        let expires_ms = now_ms.saturating_add(self.lease_ms);
         let (lost, has_folded) = self.within("renew leases in", |transaction| {
-            let expires_ms = now_ms.saturating_add(lease_ms);
-            transaction.execute(
-                "UPDATE run SET expires_ms = ?2, ended = 0 WHERE id = ?1",
-                [run, expires_ms],
-            )?;
+            revive(transaction, run, &instance, now_ms, expires_ms)?;
             let lost = end_runs(transaction, now_ms, "expires_ms < ?1", &now_ms)?;
             forget(transaction, now_ms)?;
             Ok((lost, now_ms >= fold_at_ms && fold(transaction, now_ms)?))
@@ -524,6 +521,22 @@ fn end_runs(
         [value],
     )?;
     Ok(lost)
+}
+
+/// Says that a run is alive: also one that was taken for dead, or whose row was dropped since.
+fn revive(
+    transaction: &Transaction<'_>,
+    run: i64,
+    instance: &str,
+    now_ms: i64,
+    expires_ms: i64,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO run (id, instance, started_ms, expires_ms) VALUES (?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET expires_ms = excluded.expires_ms, ended = 0";
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![run, instance, now_ms, expires_ms])?;
+    Ok(())
 }
 
 /// Drops rows of runs that ended long ago.

@@ -14,7 +14,7 @@ const GATHER: Duration = Duration::from_millis(GROUP_MS / 2);
 /// How long after a failure the ledger is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// How often the last commit is tried when Weir ends.
-const LAST_TRIES: u32 = 10;
+const LAST_TRIES: u32 = 3;
 
 struct Work {
     changed: Vec<Arc<Entry>>,

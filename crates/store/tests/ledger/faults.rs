@@ -4,7 +4,7 @@ use crate::common::{DAY, NOW, account, balances, info, is_spent, key, options, p
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::ledger::{
-    Budgets, BudgetsConfig, Group, LedgerOptions, LedgerReader, PostingInfo, Refused, SpendQuery,
+    Budgets, BudgetsConfig, Group, Ledger, LedgerOptions, LedgerReader, PostingInfo, Refused, SpendQuery,
     SqliteLedger, WhenUnavailable, system_clock,
 };
 
@@ -94,6 +94,41 @@ async fn a_lease_that_expires_is_booked_by_another_run() {
     hold.settle(400, &info("m"));
     assert!(dead.flush().await, "it was only slow");
     assert_eq!(balances(folder.path()).await[0].unattributed_pusd, 0);
+}
+
+#[tokio::test]
+async fn a_run_that_slept_for_weeks_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let asleep = start(
+        &options(folder.path(), "asleep"),
+        BudgetsConfig {
+            renew_ms: 3_600_000,
+            ..patient()
+        },
+    );
+    asleep.set(account("a", 1_000, true));
+    let hold = asleep.hold(&key("a"), 400, NOW).await.unwrap();
+    // The first renewal ends its run, one a week later forgets it.
+    for weeks in [1, 3] {
+        let later = NOW + weeks * 7 * DAY;
+        let mut other = SqliteLedger::open(&options(folder.path(), "other"), later).unwrap();
+        other.renew(later).unwrap();
+        other.close(later).unwrap();
+    }
+    hold.settle(100, &info("m"));
+    assert!(asleep.flush().await, "{:?}", asleep.status());
+    let balance = balances(folder.path()).await.remove(0);
+    assert_eq!(
+        (balance.settled_pusd, balance.unattributed_pusd),
+        (500, 400),
+        "what is forgotten stays spent"
+    );
+    asleep
+        .hold(&key("a"), 500, NOW)
+        .await
+        .unwrap()
+        .settle(500, &info("m"));
+    assert!(asleep.flush().await);
 }
 
 #[tokio::test]
