@@ -139,6 +139,11 @@ fn streamed<'a>(
     for piece in pieces {
         out.push_str(&stream.push(piece, &mut vault));
         assert!(stream.held_bytes() <= scrubber.hold_max_bytes());
+        let shown = format!("{stream:?}");
+        assert_eq!(
+            shown,
+            format!("StreamScrubber {{ held_bytes: {}, .. }}", stream.held_bytes())
+        );
     }
     out.push_str(&stream.finish(&mut vault));
     let counts = format!("{:?}", stream.found());

@@ -7,6 +7,9 @@
 //! word or number in progress, [`LOOK_AHEAD_BYTES`] at most; with an operator's pattern always as many
 //! bytes as its longest match.
 //!
+//! Of an answer, first scrub, then put back ([`StreamRestorer`], [`Vault::restore_json`]): tokens are not
+//! personal, and what they stand for belongs to whoever asked.
+//!
 //! Precision is a feature: a finder asks for check digits, separators or a word such as `phone` before a
 //! number, as its file says, and leaves dates, versions, hashes, prices and order numbers alone.
 

@@ -3,6 +3,7 @@
 use super::json::DEPTH_MAX;
 use super::vault::{TOKEN_MAX_BYTES, Vault};
 use serde_json::Value;
+use std::fmt;
 
 impl Vault {
     /// `text` with every token of this vault replaced by its value. What is put back is not looked at
@@ -59,11 +60,20 @@ impl Vault {
 
 /// Restores a stream: the same text as [`Vault::restore`] of the whole. Holds back only what may be the
 /// beginning of a token, fewer than 48 bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct StreamRestorer {
     held: String,
     /// The text is JSON, and tokens are within its strings.
     json: bool,
+}
+
+/// Without the text, which is nobody's to log.
+impl fmt::Debug for StreamRestorer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRestorer")
+            .field("held_bytes", &self.held_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 impl StreamRestorer {

@@ -7,6 +7,7 @@ use super::seek::Seeker;
 use super::view::{LOOK_AHEAD_BYTES, LOOK_BEHIND_BYTES};
 use super::{Kind, Kinds, Vault};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Scrubbed text of a stream that is kept for the sake of what follows is cut off in steps of this.
@@ -288,13 +289,21 @@ impl<'a> Search<'a> {
 
 /// Scrubs a stream: the same text as [`Scrubber::scrub`] of the whole, wherever it is cut. Holds back
 /// [`Scrubber::hold_max_bytes`] at most. Text is held in memory only as long as needed.
-#[derive(Debug)]
 pub struct StreamScrubber {
     scrubber: Arc<Scrubber>,
     /// What waits, after what was given out already and may still be looked back at.
     text: String,
     done: usize,
     found: Found,
+}
+
+/// Without the text, which is nobody's to log.
+impl fmt::Debug for StreamScrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamScrubber")
+            .field("held_bytes", &self.held_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 impl StreamScrubber {

@@ -34,6 +34,20 @@ impl Words {
     pub(crate) fn new(text: &str) -> Self {
         let mut words = String::with_capacity(text.len() + 8);
         let mut was_lower = false;
+        if text.is_ascii() {
+            for byte in text.bytes() {
+                if was_lower && byte.is_ascii_uppercase() {
+                    words.push(' ');
+                }
+                was_lower = byte.is_ascii_lowercase();
+                words.push(if byte == b'_' {
+                    ' '
+                } else {
+                    char::from(byte.to_ascii_lowercase())
+                });
+            }
+            return Self(words);
+        }
         for c in text.chars() {
             if c.is_uppercase() && was_lower {
                 words.push(' ');

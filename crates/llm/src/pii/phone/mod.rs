@@ -279,27 +279,26 @@ fn is_dump(view: &View<'_>, number: &Number, groups: usize, start: usize) -> boo
 /// Other digits, if a word says what they are.
 fn by_word(view: &View<'_>, number: &Number, start: usize) -> Option<usize> {
     let compact = number.len(0);
+    let local = number.lens(0, &[3, 4]) && number.seps[0] != Some(Sep::Dot) && number.values[0] >= 2;
+    let date = number.lens(0, &[2, 2, 4]) || number.lens(0, &[4, 2, 2]);
+    // By their form first, since the words cost more.
+    let groups = if local {
+        2
+    } else if (8..=12).contains(&compact) {
+        1
+    } else {
+        (2..=number.groups).rev().find(|&groups| {
+            (8..=11).contains(&number.digits(0, groups).len())
+                && (0..groups).all(|idx| matches!(number.len(idx), 2..=5 | 7))
+                && number.regular(0, groups)
+                && number.seps[0] != Some(Sep::Dot)
+                && !date
+        })?
+    };
     let trunk_mobile = number.values[0] == 0 && matches!((compact, number.values[1]), (11, 7) | (10, 6 | 7));
-    if !(number.groups > 1 || (8..=12).contains(&compact)) {
-        return None;
+    match hint(view, start) {
+        Hint::Phone => Some(groups),
+        Hint::None => trunk_mobile.then_some(1),
+        Hint::Other => None,
     }
-    let hint = hint(view, start);
-    if hint != Hint::Phone {
-        return (trunk_mobile && hint == Hint::None).then_some(1);
-    }
-    if number.lens(0, &[3, 4]) && number.seps[0] != Some(Sep::Dot) && number.values[0] >= 2 {
-        return Some(2);
-    }
-    if (8..=12).contains(&compact) {
-        return Some(1);
-    }
-    (2..=number.groups).rev().find(|&groups| {
-        let lens = (0..groups).map(|idx| number.len(idx));
-        let date = number.lens(0, &[2, 2, 4]) || number.lens(0, &[4, 2, 2]);
-        (8..=11).contains(&number.digits(0, groups).len())
-            && lens.clone().all(|len| (2..=5).contains(&len) || len == 7)
-            && number.regular(0, groups)
-            && number.seps[0] != Some(Sep::Dot)
-            && !date
-    })
 }
