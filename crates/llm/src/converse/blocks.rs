@@ -156,7 +156,8 @@ pub(super) fn is_of_provider(block: &mut Map<String, Value>, usual: &str) -> boo
     block.contains_key("type")
 }
 
-/// Images and documents in place or in S3. `None` for other sources, which are this format's own.
+/// Images and documents in place. `None` for other sources, which are this format's own: S3 too, where
+/// nobody else can fetch them.
 fn read_media(fields: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
     let key = if fields.rest.contains_key("image") {
         "image"
@@ -174,24 +175,13 @@ fn read_media(fields: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
         .find(|(name, _)| Some(*name) == format.as_deref())
         .map(|(_, media_type)| *media_type);
     let data = source.text("bytes")?;
-    let place = source.object("s3Location")?;
-    let content = match (data, place, media_type) {
-        (Some(data), None, Some(media_type)) => Source::Base64 {
+    let content = match (data, media_type) {
+        (Some(data), Some(media_type)) => Source::Base64 {
             media_type: media_type.to_owned(),
             data,
         },
-        (None, Some(mut place), _) => {
-            let uri = place.needed_text("uri")?;
-            source.put_back("s3Location", place);
-            // The format is kept: it does not follow from the place.
-            put(&mut media.rest, "format", format);
-            Source::Id(uri)
-        }
-        (data, place, _) => {
+        (data, _) => {
             put(&mut source.rest, "bytes", data);
-            if let Some(place) = place {
-                source.put_back("s3Location", place);
-            }
             put(&mut media.rest, "format", format);
             media.put_back("source", source);
             fields.put_back(key, media);
@@ -379,19 +369,17 @@ impl BlockWriter {
                     .map(|(format, _)| *format)
                     .or_else(|| format_of_name(name))
                     .ok_or_else(|| Self::refuse(format!("content of type {media_type}")))?;
-                (Some(format), json!({"bytes": data}))
+                (format, json!({"bytes": data}))
             }
-            Source::Id(uri) if self.own => (None, json!({"s3Location": {"uri": uri}})),
             Source::Url(uri) if uri.starts_with("s3://") => {
                 let unknown = || Self::refuse("content in S3 whose name does not tell its format");
                 let format = format_of_name(uri).ok_or_else(unknown)?;
-                (Some(format), json!({"s3Location": {"uri": uri}}))
+                (format, json!({"s3Location": {"uri": uri}}))
             }
             Source::Url(_) => return Err(Self::refuse("content by url")),
             Source::Id(_) => return Err(Self::refuse("content by file id")),
         };
-        let mut media = Map::new();
-        put(&mut media, "format", format);
+        let mut media = one("format", format);
         media.insert("source".to_owned(), source);
         Ok(media)
     }

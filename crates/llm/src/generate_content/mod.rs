@@ -86,11 +86,6 @@ fn camel(key: &str) -> String {
     out
 }
 
-/// Does a URI name something that only Google can fetch?
-fn is_google_uri(uri: &str) -> bool {
-    uri.starts_with("gs://") || uri.contains("generativelanguage")
-}
-
 /// An object of one field.
 fn one(key: &str, value: impl Into<Value>) -> Map<String, Value> {
     Map::from_iter([(key.to_owned(), value.into())])

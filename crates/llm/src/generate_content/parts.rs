@@ -1,10 +1,14 @@
 //! Parts of a turn, which requests and answers share.
 
-use super::{MADE_ID, fields, is_google_uri, object};
+use super::{MADE_ID, fields, object};
 use crate::canonical::{ConvertError, Fields, Part, PartKind, Source, hints, kind_name, merge, plain, put};
 use crate::format::Format;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
+
+/// The media types that are told where neither a document nor its name does. Google looks for itself.
+const IMAGE_IF_UNKNOWN: &str = "image/png";
+const FILE_IF_UNKNOWN: &str = "application/pdf";
 
 /// Reads parts. Knows the calls met so far: ids are optional in this format, and a result without one
 /// belongs to the first call of its name that has none yet.
@@ -142,7 +146,8 @@ fn parse_object(text: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(text).ok()
 }
 
-/// `inlineData` and `fileData`. `None` for sounds and films, which the canonical model does not know.
+/// `inlineData` and `fileData`. `None` for sounds and films, which the canonical model does not know, and
+/// for Google's own storage.
 fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
     let (key, source_key) = if part.rest.contains_key("inlineData") {
         ("inlineData", "data")
@@ -157,7 +162,10 @@ fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
     let kind = media_type
         .as_deref()
         .map_or("", |kind| kind.split('/').next().unwrap_or(""));
-    if !matches!(kind, "image" | "application" | "text") {
+    // What only Google can fetch is nothing to anyone else.
+    let is_google_uri = content.starts_with("gs://") || content.contains("generativelanguage");
+    let is_elsewhere = key == "fileData" && is_google_uri;
+    if is_elsewhere || !matches!(kind, "image" | "application" | "text") {
         put(&mut media.rest, "mimeType", media_type);
         media.rest.insert(source_key.to_owned(), content.into());
         part.put_back(key, media);
@@ -170,12 +178,16 @@ fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
             data: content,
         }
     } else {
-        put(&mut media.rest, "mimeType", media_type);
-        if is_google_uri(&content) {
-            Source::Id(content)
+        // Kept only where the writer would not write it by itself.
+        let unknown = if is_image {
+            IMAGE_IF_UNKNOWN
         } else {
-            Source::Url(content)
-        }
+            FILE_IF_UNKNOWN
+        };
+        let expected = media_type_of(&content).unwrap_or(unknown);
+        let media_type = media_type.filter(|media_type| media_type != expected);
+        put(&mut media.rest, "mimeType", media_type);
+        Source::Url(content)
     };
     let name = if is_image {
         None
@@ -281,9 +293,9 @@ impl PartWriter {
                 }
                 body.insert("functionResponse".to_owned(), result);
             }
-            PartKind::Image(source) => self.media(&mut body, source, None, "image/png")?,
+            PartKind::Image(source) => self.media(&mut body, source, None, IMAGE_IF_UNKNOWN)?,
             PartKind::File { source, name } => {
-                self.media(&mut body, source, name.as_deref(), "application/pdf")?;
+                self.media(&mut body, source, name.as_deref(), FILE_IF_UNKNOWN)?;
             }
             PartKind::Other(value) if self.own => return Ok(Some(value.clone())),
             PartKind::Other(value) if value["type"] == "refusal" => {
@@ -410,12 +422,12 @@ impl PartWriter {
                 };
                 ("inlineData", json!({"mimeType": media_type, "data": data}))
             }
-            Source::Url(uri) | Source::Id(uri) if self.own => ("fileData", json!({"fileUri": uri})),
+            Source::Id(_) => return Err(Self::refuse("content by file id")),
+            // What the document itself says of the type comes after, with its other fields.
             Source::Url(uri) => {
                 let media_type = media_type_of(uri).unwrap_or(media_type_if_unknown);
                 ("fileData", json!({"mimeType": media_type, "fileUri": uri}))
             }
-            Source::Id(_) => return Err(Self::refuse("content by file id")),
         };
         match name {
             Some(name) if self.own => media["displayName"] = name.into(),
