@@ -272,6 +272,30 @@ fn azure_wants_its_version_and_its_key() {
 }
 
 #[test]
+fn vertex_is_gemini_under_other_paths_with_a_bearer_token() {
+    let sim = Simulator::start(&[]);
+    let path = "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash";
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "say: Grüße 🙂"}]}]});
+    let answer = http::post(sim.addr, &format!("{path}:generateContent"), &[BEARER], &body).json();
+    assert_eq!(answer["candidates"][0]["content"]["parts"][0]["text"], "Grüße 🙂");
+    let streamed = http::post(
+        sim.addr,
+        &format!("{path}:streamGenerateContent?alt=sse"),
+        &[BEARER],
+        &body,
+    );
+    assert_eq!(
+        streamed.events().last().unwrap()["candidates"][0]["finishReason"],
+        "STOP"
+    );
+    let wrong = http::post(sim.addr, &format!("{path}:generateContent"), &[GOOGLE], &body);
+    assert_eq!(
+        (wrong.status, wrong.json()["error"]["status"].clone()),
+        (401, json!("UNAUTHENTICATED"))
+    );
+}
+
+#[test]
 fn converse_is_signed_and_as_recorded() {
     let sim = Simulator::start(&[]);
     let model = "us.anthropic.claude-v1%3A0";

@@ -30,6 +30,7 @@ fn trouble_comes_by_the_models_name() {
     let stream = || json!({"stream": true});
     let limited = send("sim-429", json!({})).unwrap();
     assert_eq!((limited.status, limited.header("retry-after")), (429, Some("1")));
+    assert_eq!(limited.json()["error"]["code"], "rate_limit_exceeded");
     assert_eq!(send("openai/sim-503", json!({})).unwrap().status, 503);
     assert!(send("sim-cut-0", json!({})).is_none());
     let cut = send("sim-cut-2", stream()).unwrap();
@@ -40,6 +41,9 @@ fn trouble_comes_by_the_models_name() {
     let broken = send("sim-error-in-stream-2", stream()).unwrap();
     assert_eq!(broken.events().last().unwrap()["error"]["type"], "server_error");
     assert_eq!(broken.events().len(), 3);
+    let commented = send("sim-comments", stream()).unwrap();
+    assert!(commented.text().starts_with(": SIM PROCESSING\n\ndata: "));
+    assert!(commented.events().len() > 2);
     let bad = send("sim-bad-json", json!({})).unwrap();
     assert!(serde_json::from_slice::<Value>(&bad.body).is_err());
     let garbage = send("sim-garbage", stream()).unwrap();
@@ -53,7 +57,7 @@ fn trouble_comes_by_the_models_name() {
         .map(|_| send("sim-flaky-50", json!({})).unwrap().status)
         .collect();
     assert!(statuses.contains(&200) && statuses.contains(&500), "{statuses:?}");
-    let calls = sim.calls(49);
+    let calls = sim.calls(51);
     assert!(
         calls
             .iter()
@@ -67,6 +71,13 @@ fn trouble_comes_by_the_models_name() {
     assert!(send("gpt-4o", json!({})).is_none());
     assert_eq!(fault(json!({"status": 503})), 204);
     assert_eq!(send("gpt-4o", json!({})).unwrap().status, 503);
+    // Calls that met the fault are in the journal too; they were not read, so no model is known.
+    let calls = sim.calls(53);
+    let met: Vec<&Value> = calls.iter().filter(|call| call["model"] == "").collect();
+    assert_eq!(
+        (&met[0]["broken"], &met[1]["status"]),
+        (&json!(true), &json!(503))
+    );
     assert_eq!(fault(json!({"stauts": 503})), 400);
     assert_eq!(fault(json!({})), 204);
     assert_eq!(send("gpt-4o", json!({})).unwrap().status, 200);

@@ -26,8 +26,18 @@ pub(crate) enum Refusal {
     Limited {
         retry_after_s: u64,
     },
-    /// As it comes from a fault or a key's behaviour.
+    /// As it comes from a fault or a key's behaviour; 429 is then a quota that is used up, for good.
     Status(u16),
+}
+
+impl Refusal {
+    /// What a fault of this status looks like: a 429 passes.
+    pub(crate) fn of_fault(status: u16) -> Refusal {
+        match status {
+            429 => Refusal::Limited { retry_after_s: 1 },
+            status => Refusal::Status(status),
+        }
+    }
 }
 
 impl From<Problem> for Refusal {
@@ -45,10 +55,8 @@ pub(crate) struct ErrorAnswer {
 
 pub(crate) fn answer(provider: Provider, refusal: &Refusal, request_id: &str) -> ErrorAnswer {
     let mut headers = Vec::new();
-    match refusal {
-        Refusal::Limited { retry_after_s } => headers.push(("retry-after", retry_after_s.to_string())),
-        Refusal::Status(429) => headers.push(("retry-after", "1".to_owned())),
-        _ => {}
+    if let Refusal::Limited { retry_after_s } = refusal {
+        headers.push(("retry-after", retry_after_s.to_string()));
     }
     let status = status(provider, refusal);
     let body = match provider {

@@ -23,6 +23,8 @@ pub(crate) struct Trouble {
     pub(crate) bad_json: bool,
     pub(crate) hang: bool,
     pub(crate) oversize: bool,
+    /// Comment lines between the events of a stream, as some providers send while they wait.
+    pub(crate) comments: bool,
     /// Of a hundred calls, how many the trouble befalls; without other trouble they get a 500.
     pub(crate) flaky_percent: Option<u8>,
     pub(crate) tokens: Option<u64>,
@@ -69,6 +71,7 @@ impl Trouble {
                 "bad-json" => self.bad_json = true,
                 "hang" => self.hang = true,
                 "oversize" => self.oversize = true,
+                "comments" => self.comments = true,
                 "model" | "mini" | "large" => {}
                 status => {
                     self.status = Some(status.parse().ok().filter(|status| (400..600).contains(status))?);
@@ -92,6 +95,7 @@ impl Trouble {
         Trouble {
             tokens: self.tokens,
             drip: self.drip,
+            comments: self.comments,
             ..Trouble::default()
         }
     }

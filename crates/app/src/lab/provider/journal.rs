@@ -75,6 +75,7 @@ impl Journal {
             sent: (0, 0),
             all: (0, 0),
             is_done: false,
+            is_unwanted: false,
         }
     }
 
@@ -125,6 +126,7 @@ pub(crate) struct Entry {
     sent: (u64, u64),
     all: (u64, u64),
     is_done: bool,
+    is_unwanted: bool,
 }
 
 impl Entry {
@@ -142,6 +144,11 @@ impl Entry {
         self.call.chunks += 1;
         self.sent.0 += output;
         self.sent.1 += reasoning;
+    }
+
+    /// Not a call of its own after all.
+    pub(crate) fn unwanted(mut self) {
+        self.is_unwanted = true;
     }
 
     /// All was said.
@@ -167,6 +174,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if self.is_unwanted {
+            return;
+        }
         if !self.is_done {
             self.call.cancelled = true;
             self.count_part();

@@ -112,10 +112,26 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
     if request.uri().path().starts_with("/sim/") {
         return super::control::handle(&server, request).await;
     }
-    if let Some(status) = server.provider_fault().await? {
-        let found = route(request.method(), request.uri().path(), request.headers());
-        let provider = found.map_or(Provider::OpenAi, |route| route.provider);
-        return Ok(refused(provider, &Refusal::Status(status), "req_fault", None));
+    let found = route(request.method(), request.uri().path(), request.headers());
+    let fault = server.lock_fault().clone();
+    if fault != Fault::default() {
+        let provider = found.as_ref().map_or(Provider::OpenAi, |route| route.provider);
+        let mut entry = server.journal.begin();
+        entry.call.provider = provider.name();
+        entry.call.wire = found.as_ref().map_or("", |route| route.operation.name());
+        match server.provider_fault(fault).await {
+            Ok(None) => entry.unwanted(),
+            Ok(Some(status)) => {
+                let response = refused(provider, &Refusal::of_fault(status), "req_fault", None);
+                entry.call.status = status;
+                entry.done();
+                return Ok(response);
+            }
+            Err(cut) => {
+                entry.broken();
+                return Err(cut);
+            }
+        }
     }
     if let Some(replay) = &server.replay {
         return replayed(&server, replay, request).await;
@@ -124,7 +140,7 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
         Ok(response) => return response,
         Err(request) => request,
     };
-    let Some(route) = route(request.method(), request.uri().path(), request.headers()) else {
+    let Some(route) = found else {
         let refusal = Refusal::NoRoute(request.uri().path().to_owned());
         return Ok(refused(Provider::OpenAi, &refusal, "req_none", None));
     };
@@ -150,7 +166,7 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
         Ok(Made::Status(status)) => Ok(refused_in(
             entry,
             &route,
-            &Refusal::Status(status),
+            &Refusal::of_fault(status),
             &request_id,
             standing.as_ref(),
         )),
@@ -274,8 +290,7 @@ impl Server {
         Random::new(self.seed.wrapping_add(turn), "flip").below(100) < u32::from(percent)
     }
 
-    async fn provider_fault(&self) -> Result<Option<u16>, Cut> {
-        let fault = self.lock_fault().clone();
+    async fn provider_fault(&self, fault: Fault) -> Result<Option<u16>, Cut> {
         if fault.delay_ms > 0 {
             sleep(Duration::from_millis(fault.delay_ms).min(WAIT_MAX)).await;
         }
@@ -398,6 +413,10 @@ impl Server {
             stream_error,
         } = answer;
         let mut ending = Ending::Whole;
+        if trouble.comments && content_type.starts_with("text/event-stream") {
+            let comment = || Piece::new(": SIM PROCESSING\n\n");
+            pieces = pieces.into_iter().flat_map(|piece| [comment(), piece]).collect();
+        }
         if trouble.garbage || trouble.oversize || trouble.bad_json {
             pieces = spoiled(&trouble, pieces, is_stream);
             ending = Ending::Broken;

@@ -1,5 +1,8 @@
 //! `OpenAI` Chat Completions.
 //! <https://platform.openai.com/docs/api-reference/chat>
+//!
+//! Where reasoning is asked for it is shown as `reasoning_content`, as `DeepSeek` and others of this shape do;
+//! `OpenAI` itself tells only its tokens.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +15,7 @@ use crate::lab::provider::fields::{Checked, Fields, What, not_one_of, other, pro
 use crate::lab::provider::tokens::{Usage, count, runs, tokens};
 use crate::lab::random::Random;
 
-const TOP: [&str; 38] = [
+const TOP: [&str; 37] = [
     "audio",
     "frequency_penalty",
     "function_call",
@@ -50,7 +53,6 @@ const TOP: [&str; 38] = [
     "user",
     "verbosity",
     "web_search_options",
-    "text",
 ];
 const ROLES: [&str; 6] = ["system", "assistant", "user", "function", "tool", "developer"];
 
