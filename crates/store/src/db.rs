@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use serde::Serialize;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,7 +18,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENTS_MAX: usize = 64;
 
 /// A damaged database file that was renamed to make room for a new one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SetAside {
     /// Where it was and where the new one is.
     pub path: PathBuf,

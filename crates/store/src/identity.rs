@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::seal::KeyHasher;
 use crate::worker::Worker;
 use rusqlite::{Connection, Row, params};
+use serde::Serialize;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ const PLAN: Plan<'static> = Plan {
 const COLUMNS: &str = "id, organisation, team, consumer, shown, created_ms, expires_ms, revoked_ms, hash";
 
 /// Whom a key belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The id of the key, for logs and for whoever revokes it.
     pub id: Arc<str>,

@@ -19,6 +19,7 @@ pub mod documents;
 mod error;
 
 pub mod identity;
+mod json;
 pub mod ledger;
 pub mod outcome;
 pub mod seal;

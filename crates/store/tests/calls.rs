@@ -322,7 +322,9 @@ async fn pages_follow_each_other_over_days_without_gap_or_repeat() {
         let found = reader.calls(query.clone()).await.unwrap();
         assert!(found.calls.len() <= 17);
         seen.extend(found.calls);
+        let json = serde_json::to_value(found.next).unwrap();
         let Some(next) = found.next else { break };
+        assert_eq!(json, next.to_string());
         query.cursor = Some(next.to_string().parse().unwrap());
     }
     assert_eq!(seen.len(), 250);
@@ -360,6 +362,15 @@ async fn sums_are_exact() {
         (6, 60, 72)
     );
     assert_eq!(all.total_us, 6 * u64::from(u32::MAX));
+    let json = serde_json::to_value(all).unwrap();
+    assert_eq!(
+        json["cost_usd"], "55340232.221128654836",
+        "text, since it has too many digits for a number"
+    );
+    assert_eq!(
+        (&json["calls"], &json["usage"]["output_image"]),
+        (&7.into(), &60.into())
+    );
     let check = async |group, expected: &[(&str, u64, i128)]| {
         let sums = reader.sums(CallFilter::default(), group).await.unwrap();
         let rows: Vec<_> = sums

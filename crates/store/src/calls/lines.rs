@@ -3,6 +3,7 @@
 use super::record::CallRecord;
 use crate::civil;
 use crate::error::StoreError;
+use crate::json::{self, usd_text};
 use serde::{Serialize, Serializer};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -23,20 +24,6 @@ pub enum LineTarget {
     },
     /// Standard output. If nobody reads it, records are lost, and counted.
     Stdout,
-}
-
-/// 10^-12 USD as US dollars, exactly: `0.000123`.
-pub fn usd_text(pusd: i128) -> String {
-    const ONE: u128 = 1_000_000_000_000;
-    let sign = if pusd < 0 { "-" } else { "" };
-    let (whole, part) = (pusd.unsigned_abs() / ONE, pusd.unsigned_abs() % ONE);
-    let part = format!("{part:012}");
-    let part = part.trim_end_matches('0');
-    if part.is_empty() {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{part}")
-    }
 }
 
 /// A request id as text: 32 hexadecimal digits.
@@ -80,7 +67,8 @@ struct Line<'a> {
     estimated: bool,
     #[serde(skip_serializing_if = "is_false")]
     price_assumed: bool,
-    usage: Tokens,
+    #[serde(serialize_with = "json::usage")]
+    usage: llm::usage::Usage,
     latency_us: Times,
     attempts: u8,
     #[serde(skip_serializing_if = "is_zero")]
@@ -102,20 +90,6 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "is_none")]
     pii_out: u32,
     guard: &'static str,
-}
-
-#[derive(Serialize)]
-struct Tokens {
-    input: u64,
-    cache_read: u64,
-    cache_write_5m: u64,
-    cache_write_1h: u64,
-    input_audio: u64,
-    input_image: u64,
-    output: u64,
-    reasoning: u64,
-    output_audio: u64,
-    output_image: u64,
 }
 
 #[derive(Serialize)]
@@ -167,18 +141,7 @@ impl Serialize for CallRecord {
             cost_usd: usd_text(self.cost_pusd.into()),
             estimated: self.estimated,
             price_assumed: self.price_assumed,
-            usage: Tokens {
-                input: usage.input,
-                cache_read: usage.cache_read,
-                cache_write_5m: usage.cache_write_5m,
-                cache_write_1h: usage.cache_write_1h,
-                input_audio: usage.input_audio,
-                input_image: usage.input_image,
-                output: usage.output,
-                reasoning: usage.reasoning,
-                output_audio: usage.output_audio,
-                output_image: usage.output_image,
-            },
+            usage: *usage,
             latency_us: Times {
                 queue: latency.queue_us,
                 connect: latency.connect_us,
@@ -305,17 +268,6 @@ fn turn_over(path: &Path, files_kept: u32) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn money_is_exact_text() {
-        let check = |pusd: i128, expected: &str| assert_eq!(usd_text(pusd), expected);
-        check(0, "0");
-        check(1, "0.000000000001");
-        check(-1_500_000_000_000, "-1.5");
-        check(123_000_000, "0.000123");
-        check(i128::from(i64::MAX), "9223372.036854775807");
-        check(i128::from(i64::MAX) * 1_000_000_000, "9223372036854775.807");
-    }
 
     #[test]
     fn a_line_has_all_that_is_known_and_no_more() {

@@ -10,8 +10,9 @@ mod query;
 mod record;
 mod writer;
 
+pub use crate::json::usd_text;
 pub use day::StoredBodies;
-pub use lines::{LineTarget, id_text, usd_text};
+pub use lines::{LineTarget, id_text};
 pub use query::{
     CallFilter, CallGroup, CallPage, CallQuery, CallReader, CallSum, CallSums, Cursor, GROUPS_MAX, PAGE_MAX,
 };

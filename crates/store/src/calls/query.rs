@@ -5,11 +5,13 @@ use super::record::CallRecord;
 use crate::civil::{self, HOUR_MS};
 use crate::db;
 use crate::error::StoreError;
+use crate::json;
 use crate::outcome::Outcome;
 use crate::worker::Worker;
 use llm::usage::Usage;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use serde::{Serialize, Serializer};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -111,6 +113,12 @@ impl std::fmt::Display for Cursor {
     }
 }
 
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl std::str::FromStr for Cursor {
     type Err = std::num::ParseIntError;
 
@@ -131,7 +139,7 @@ pub struct CallQuery {
 }
 
 /// An answer to [`CallQuery`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CallPage {
     /// The calls, newest first.
     pub calls: Vec<CallRecord>,
@@ -209,7 +217,7 @@ impl CallGroup {
 }
 
 /// A sum of calls. Money is exact: its sum may exceed 64 bits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallSum {
     /// Of what: a name, a time or a date. Empty for calls without one.
     pub of: String,
@@ -220,12 +228,16 @@ pub struct CallSum {
     /// Of them, those answered from the cache.
     pub cache_hits: u64,
     /// What they cost.
+    #[serde(rename = "cost_usd", serialize_with = "json::sum")]
     pub cost_pusd: i128,
     /// Of it, from estimated usage.
+    #[serde(rename = "estimated_usd", serialize_with = "json::sum")]
     pub estimated_pusd: i128,
     /// Of it, at prices of the catalogue.
+    #[serde(rename = "assumed_usd", serialize_with = "json::sum")]
     pub assumed_pusd: i128,
     /// Tokens by bucket.
+    #[serde(serialize_with = "json::usage")]
     pub usage: Usage,
     /// Bytes of requests.
     pub bytes_in: u64,
@@ -236,7 +248,7 @@ pub struct CallSum {
 }
 
 /// An answer to a sum, dearest first (by time: newest first).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallSums {
     /// The sums.
     pub rows: Vec<CallSum>,

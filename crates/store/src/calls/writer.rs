@@ -6,6 +6,7 @@ use super::record::{AuditRecord, CallRecord, CallSink};
 use crate::SetAside;
 use crate::civil;
 use crate::error::StoreError;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -58,7 +59,7 @@ impl CallOptions {
 }
 
 /// What has happened to records since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallStatus {
     /// Taken into the queue.
     pub taken: u64,

@@ -1,11 +1,13 @@
 //! What a budget is: whose, for how long, how much.
 
 use crate::civil::{DAY_MS, day_of, month_start_ms};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// What the money of an account is spent by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[repr(u8)]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// A whole organisation.
     Organisation = 0,
@@ -55,8 +57,9 @@ impl Scope {
 }
 
 /// How long the money is for. Windows are of UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[repr(u8)]
+#[serde(rename_all = "snake_case")]
 pub enum Period {
     /// For ever.
     Total = 0,
@@ -95,7 +98,7 @@ impl Period {
 }
 
 /// Which account. The same name in two periods is two accounts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct AccountKey {
     /// Whose.
     pub organisation: Arc<str>,

@@ -8,6 +8,8 @@ use super::pool::{Pool, Reply, State};
 use super::thread;
 use super::{Account, AccountKey, Ledger, PostingInfo};
 use crate::error::StoreError;
+use crate::json;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -103,7 +105,7 @@ pub(super) struct Counters {
 }
 
 /// The state of the budgets of this process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BudgetStatus {
     /// Holds given.
     pub holds: u64,
@@ -122,6 +124,7 @@ pub struct BudgetStatus {
     /// Settlements of hard accounts above what was held.
     pub overshoots: u64,
     /// By how much in all.
+    #[serde(rename = "overshoot_usd", serialize_with = "json::count")]
     pub overshoot_pusd: u64,
     /// Commits of the ledger.
     pub commits: u64,
@@ -134,6 +137,7 @@ pub struct BudgetStatus {
     /// What it said last when it did not.
     pub last_error: Option<String>,
     /// Money that earlier runs had leased and never settled, booked as unattributed since this one started.
+    #[serde(rename = "unattributed_usd", serialize_with = "json::amount")]
     pub unattributed_pusd: i64,
 }
 

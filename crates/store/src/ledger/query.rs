@@ -4,9 +4,11 @@ use super::sqlite::{KIND_ESTIMATED, KIND_UNATTRIBUTED};
 use super::{AccountKey, Period, Scope};
 use crate::db;
 use crate::error::StoreError;
+use crate::json;
 use crate::worker::Worker;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Rows of one answer at most; what comes on top is cut, cheapest first, and the answer says so.
@@ -53,22 +55,25 @@ pub struct SpendQuery {
 }
 
 /// A sum of spending.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Spend {
     /// Of what: an account, a name, or a date. Empty for what has no name.
     pub of: String,
     /// How much, unattributed included. Exact: a sum may exceed 64 bits.
+    #[serde(rename = "amount_usd", serialize_with = "json::sum")]
     pub amount_pusd: i128,
     /// Of it, from estimated usage.
+    #[serde(rename = "estimated_usd", serialize_with = "json::sum")]
     pub estimated_pusd: i128,
     /// Of it, leased by runs that ended without settling.
+    #[serde(rename = "unattributed_usd", serialize_with = "json::sum")]
     pub unattributed_pusd: i128,
     /// Of how many calls.
     pub calls: u64,
 }
 
 /// An answer to [`SpendQuery`], dearest first (by day: newest first).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spending {
     /// The sums.
     pub rows: Vec<Spend>,
@@ -77,23 +82,28 @@ pub struct Spending {
 }
 
 /// An account in one window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Which.
     pub key: AccountKey,
     /// Its limit as last used.
+    #[serde(rename = "limit_usd", serialize_with = "json::amount")]
     pub limit_pusd: i64,
     /// Its mode as last used.
     pub hard: bool,
     /// Which window.
     pub window_ms: i64,
     /// Taken out of it: settled, or leased.
+    #[serde(rename = "debited_usd", serialize_with = "json::amount")]
     pub debited_pusd: i64,
     /// Settled, unattributed included.
+    #[serde(rename = "settled_usd", serialize_with = "json::amount")]
     pub settled_pusd: i64,
     /// Leased and not settled.
+    #[serde(rename = "leased_usd", serialize_with = "json::amount")]
     pub leased_pusd: i64,
     /// Settled in nobody's name.
+    #[serde(rename = "unattributed_usd", serialize_with = "json::amount")]
     pub unattributed_pusd: i64,
 }
 

@@ -237,7 +237,7 @@ async fn a_locked_file_holds_nobody_up_and_loses_nothing() {
         .await
         .unwrap()
         .settle(100, &info("m"));
-    assert!(begun.elapsed() < Duration::from_millis(40));
+    assert!(begun.elapsed() < Duration::from_secs(1));
     let refused = budgets.hold(&key("hard"), 500_000, NOW).await;
     assert!(matches!(refused, Err(Refused::Unavailable { .. })), "{refused:?}");
     budgets

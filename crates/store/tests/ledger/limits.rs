@@ -18,6 +18,11 @@ async fn what_is_settled_is_booked_and_the_rest_goes_back() {
         balance.leased_pusd <= 1_000_000 / 100,
         "a lease is at most one percent: {balance:?}"
     );
+    let json = serde_json::to_value(&balance).unwrap();
+    assert_eq!(
+        (&json["key"]["scope"], &json["settled_usd"]),
+        (&"consumer".into(), &"0.000000001234".into())
+    );
     let folder = bench.folder;
     drop(bench.budgets);
     let balance = balances(folder.path()).await.remove(0);
