@@ -19,6 +19,15 @@ const MAX_OPEN: usize = 64;
 /// The most bytes held of blocks that are told whole.
 const MAX_HELD_BYTES: usize = 8 << 20;
 
+/// Deltas of blocks that are told as they come; each fits one kind of block.
+const KNOWN_DELTAS: [&str; 5] = [
+    "text_delta",
+    "citations_delta",
+    "thinking_delta",
+    "signature_delta",
+    "input_json_delta",
+];
+
 /// Reads a stream.
 #[derive(Debug)]
 pub struct StreamReader {
@@ -52,6 +61,8 @@ enum Block {
     /// Told as it comes.
     Flow {
         part: usize,
+        /// The kinds of deltas that fit it.
+        takes: &'static [&'static str],
         /// The input of a call that came with its start; pieces that follow replace it.
         input: Option<String>,
         citations: Vec<Value>,
@@ -185,6 +196,7 @@ impl StreamReader {
                 part,
                 input,
                 citations,
+                ..
             } => {
                 if let Some(input) = input {
                     push(part, Delta::Arguments(input), events);
@@ -230,10 +242,18 @@ impl StreamReader {
                 .to_owned()
         };
         let mut input = None;
+        let takes: &[&str];
         let (kind, first) = match text("type").as_str() {
-            "text" if !block.contains_key("citations") => (StreamPart::Text, Delta::Text(text("text"))),
-            "thinking" => (StreamPart::Reasoning, Delta::Reasoning(text("thinking"))),
+            "text" if !block.contains_key("citations") => {
+                takes = &["text_delta", "citations_delta"];
+                (StreamPart::Text, Delta::Text(text("text")))
+            }
+            "thinking" => {
+                takes = &["thinking_delta", "signature_delta"];
+                (StreamPart::Reasoning, Delta::Reasoning(text("thinking")))
+            }
             "tool_use" => {
+                takes = &["input_json_delta"];
                 let given = block.get("input").and_then(Value::as_object);
                 input = given
                     .filter(|given| !given.is_empty())
@@ -251,12 +271,15 @@ impl StreamReader {
         let signature = text("signature");
         let part = self.part(kind, events);
         push(part, first, events);
-        push(part, Delta::Signature(signature), events);
+        if takes.contains(&"signature_delta") {
+            push(part, Delta::Signature(signature), events);
+        }
         let citations = Vec::new();
         self.open.insert(
             index,
             Block::Flow {
                 part,
+                takes,
                 input,
                 citations,
             },
@@ -291,10 +314,16 @@ impl StreamReader {
         };
         self.hold(held_bytes)?;
         match self.open.get_mut(&index) {
+            Some(Block::Flow { takes, .. })
+                if !takes.contains(&kind.as_str()) && KNOWN_DELTAS.contains(&kind.as_str()) =>
+            {
+                return Err(invalid("delta.type", "one that fits its block"));
+            }
             Some(Block::Flow {
                 part,
                 input,
                 citations,
+                ..
             }) => match kind.as_str() {
                 "text_delta" => push(*part, Delta::Text(text("text")), events),
                 "thinking_delta" => push(*part, Delta::Reasoning(text("thinking")), events),

@@ -33,10 +33,26 @@ pub struct StreamReader {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     part: usize,
+    /// Pieces of another kind do not fit it.
+    kind: std::mem::Discriminant<StreamPart>,
     /// The place in an item of reasoning where the last piece belongs.
     summary: Option<u64>,
     /// A piece came: what is told at the end is no news.
     said: bool,
+}
+
+impl Open {
+    fn is(&self, kind: &StreamPart) -> bool {
+        self.kind == std::mem::discriminant(kind)
+    }
+}
+
+/// Any call of a tool.
+fn call() -> StreamPart {
+    StreamPart::ToolCall {
+        id: String::new(),
+        name: String::new(),
+    }
 }
 
 impl Default for StreamReader {
@@ -78,6 +94,7 @@ impl StreamReader {
         kind: StreamPart,
         events: &mut Vec<StreamEvent>,
     ) -> Result<&mut Open, ConvertError> {
+        let discriminant = std::mem::discriminant(&kind);
         if !self.open.contains_key(&at) {
             if self.open.len() + self.told.len() >= MAX_OPEN {
                 return Err(ConvertError::Invalid {
@@ -95,14 +112,16 @@ impl StreamReader {
             });
             let open = Open {
                 part,
+                kind: discriminant,
                 summary: None,
                 said: false,
             };
             self.open.insert(at, open);
         }
-        self.open.get_mut(&at).ok_or_else(|| ConvertError::Invalid {
+        let open = self.open.get_mut(&at).filter(|open| open.kind == discriminant);
+        open.ok_or_else(|| ConvertError::Invalid {
             field: "output_index".to_owned(),
-            expected: "of an open item",
+            expected: "of an item that the event fits",
         })
     }
 
@@ -173,7 +192,8 @@ impl StreamReader {
             .as_str()
             .unwrap_or_default();
         // A call of which neither name nor id came is none; its item tells it whole.
-        let Some(open) = self.open.get_mut(&at).filter(|open| !is_end || !open.said) else {
+        let open = self.open.get_mut(&at).filter(|open| open.is(&call()));
+        let Some(open) = open.filter(|open| !is_end || !open.said) else {
             return;
         };
         open.said |= !text.is_empty();
@@ -206,13 +226,13 @@ impl StreamReader {
                 continue;
             }
             match (self.open.get_mut(&at), &part.kind) {
-                (Some(open), PartKind::ToolCall { arguments, .. }) if !open.said => {
+                (Some(open), PartKind::ToolCall { arguments, .. }) if !open.said && open.is(&call()) => {
                     delta(open.part, Delta::Arguments(arguments.clone()), events);
                 }
-                (Some(open), PartKind::Text(text)) if !open.said => {
+                (Some(open), PartKind::Text(text)) if !open.said && open.is(&StreamPart::Text) => {
                     delta(open.part, Delta::Text(text.clone()), events);
                 }
-                (Some(open), PartKind::Reasoning { signature, .. }) => {
+                (Some(open), PartKind::Reasoning { signature, .. }) if open.is(&StreamPart::Reasoning) => {
                     let part = open.part;
                     let signature = signature.clone().filter(|signature| !signature.is_empty());
                     events.extend(signature.map(|signature| StreamEvent::Delta {
