@@ -17,33 +17,36 @@ struct Case {
     _why: String,
 }
 
-impl Case {
-    fn expected(&self) -> Vec<(Kind, Range<usize>)> {
-        let mut from = 0;
-        let place = |(kind, part): &(Kind, String)| {
-            let start = from
-                + self.text[from..]
-                    .find(part.as_str())
-                    .expect("the text has the part");
-            from = start + part.len();
-            (*kind, start..from)
-        };
-        self.find.iter().map(place).collect()
-    }
+/// Where the parts are.
+fn places(text: &str, parts: &[(Kind, String)]) -> Vec<(Kind, Range<usize>)> {
+    let mut from = 0;
+    let place = |(kind, part): &(Kind, String)| {
+        let start = from + text[from..].find(part.as_str()).expect("the text has the part");
+        from = start + part.len();
+        (*kind, start..from)
+    };
+    parts.iter().map(place).collect()
 }
 
-/// The first set was written before the finders. The later one was written after them: on its first run
-/// recall was 0.87 and precision 0.96, and what it showed was mended. Its last part is look-alikes that
-/// turned up in source code.
-fn cases() -> Vec<Case> {
-    let sets = [
-        include_str!("data/pii.jsonl"),
-        include_str!("data/pii-later.jsonl"),
-    ];
-    sets.iter()
-        .flat_map(|set| set.lines())
+/// The first set was written before the finders. The second was written after them: on its first run
+/// recall was 0.87 and precision 0.96, and what it showed was mended; its last part is look-alikes that
+/// turned up in source code. The third was meant to be hard: on its first run recall was 0.78 and
+/// precision 0.98, and only what was plainly a fault was mended.
+const SETS: [(&str, &str); 3] = [
+    ("first", include_str!("data/pii.jsonl")),
+    ("later", include_str!("data/pii-later.jsonl")),
+    ("fresh", include_str!("data/pii-fresh.jsonl")),
+];
+
+fn read(set: &str) -> Vec<Case> {
+    let lines = set.lines();
+    lines
         .map(|line| serde_json::from_str(line).expect(line))
         .collect()
+}
+
+fn cases() -> Vec<Case> {
+    SETS.iter().flat_map(|(_, set)| read(set)).collect()
 }
 
 fn scrubber(rules: &str) -> Arc<Scrubber> {
@@ -77,56 +80,57 @@ impl Tally {
 #[test]
 fn labelled_cases() {
     let scrubber = all_kinds();
-    let (mut by_kind, mut all) = (BTreeMap::<Kind, Tally>::new(), Tally::default());
-    for case in cases() {
-        let expected = case.expected();
-        let found: Vec<(Kind, Range<usize>)> = scrubber
-            .find(&case.text)
-            .iter()
-            .map(|found| (found.kind.unwrap().family(), found.start..found.end))
-            .collect();
-        all.expected += expected.len();
-        all.found += found.len();
-        for (kind, _) in &expected {
-            by_kind.entry(*kind).or_default().expected += 1;
-        }
-        for place in &found {
-            let right = usize::from(expected.contains(place));
-            let tally = by_kind.entry(place.0).or_default();
-            tally.found += 1;
-            tally.right += right;
-            all.right += right;
-            if right == 0 {
-                println!(
-                    "too much: {:?} `{}` in {:?}",
-                    place.0,
-                    &case.text[place.1.clone()],
-                    case.text
-                );
+    let mut tallies = BTreeMap::<&str, Tally>::new();
+    for (set, lines) in SETS {
+        for Case { text, find, .. } in &read(lines) {
+            let expected = places(text, find);
+            let found: Vec<(Kind, Range<usize>)> = scrubber
+                .find(text)
+                .iter()
+                .map(|found| (found.kind.unwrap().family(), found.start..found.end))
+                .collect();
+            for place in &found {
+                let right = expected.contains(place);
+                for name in [place.0.label(), set, "all"] {
+                    let tally = tallies.entry(name).or_default();
+                    tally.found += 1;
+                    tally.right += usize::from(right);
+                }
+                if !right {
+                    println!(
+                        "{set}: too much: {:?} `{}` in {text:?}",
+                        place.0,
+                        &text[place.1.clone()]
+                    );
+                }
+            }
+            for place in &expected {
+                for name in [place.0.label(), set, "all"] {
+                    tallies.entry(name).or_default().expected += 1;
+                }
+                if !found.contains(place) {
+                    println!(
+                        "{set}: missed: {:?} `{}` in {text:?}",
+                        place.0,
+                        &text[place.1.clone()]
+                    );
+                }
             }
         }
-        for place in expected.iter().filter(|place| !found.contains(place)) {
-            println!(
-                "missed: {:?} `{}` in {:?}",
-                place.0,
-                &case.text[place.1.clone()],
-                case.text
-            );
-        }
     }
-    for (name, tally) in by_kind
-        .iter()
-        .map(|(kind, tally)| (kind.label(), tally))
-        .chain([("all", &all)])
-    {
+    for (name, tally) in &tallies {
         let (recall, precision) = (tally.recall(), tally.precision());
+        let Tally { expected, found, .. } = tally;
         println!(
-            "{name:12} expected {:3}, found {:3}, recall {recall:.3}, precision {precision:.3}",
-            tally.expected, tally.found
+            "{name:12} expected {expected:3}, found {found:3}, recall {recall:.3}, precision {precision:.3}"
         );
-        assert!(recall >= 0.9 && precision >= 0.9, "{name}");
+        let (least_recall, least_precision) = match *name {
+            "all" => (0.98, 0.95),
+            "fresh" => (0.85, 0.9),
+            _ => (0.9, 0.9),
+        };
+        assert!(recall >= least_recall && precision >= least_precision, "{name}");
     }
-    assert!(all.recall() >= 0.98 && all.precision() >= 0.95);
 }
 
 /// Scrubs `pieces` as a stream, holding the scrubber to its bound.

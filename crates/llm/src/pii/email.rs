@@ -37,7 +37,7 @@ pub(crate) fn find(view: &View<'_>, start: usize) -> Option<usize> {
     let remote = view.byte(end) == Some(b':')
         && view
             .byte(end + 1)
-            .is_some_and(|next| next.is_ascii_alphanumeric() || matches!(next, b'~' | b'/'));
+            .is_some_and(|next| next.is_ascii_alphabetic() || matches!(next, b'~' | b'/'));
     (!in_url && !remote).then_some(end)
 }
 

@@ -48,9 +48,13 @@ pub(crate) const FINDERS: [(Kind, Finder); 7] = [
     (Kind::CaSin, ca_sin),
 ];
 
-/// The end, if the first `groups` groups stand alone.
+/// The end, if the first `groups` groups stand alone. One group has been said to be such a number, so
+/// that it may follow a `#`.
 fn alone(view: &View<'_>, digits: &Digits, groups: usize) -> Option<usize> {
-    digits.stands_alone(view, groups).then(|| digits.end(groups))
+    let hash = groups == 1
+        && view.char_before(digits.start) == Some('#')
+        && ends_alone(view, digits.end(groups), false);
+    (hash || digits.stands_alone(view, groups)).then(|| digits.end(groups))
 }
 
 fn us_ssn(view: &View<'_>, digits: &Digits) -> Option<usize> {

@@ -3,7 +3,7 @@
 //! * Canada: `A1A 1A1` with a space or hyphen, in the letters that Canada Post uses; compact only after
 //!   words of an address.
 //! * United States: five digits after a word for it (`zip`, `postal code`), or after a comma and a
-//!   state's two letters (`Springfield, IL 62704`); ZIP+4 after those, a state, or words of an address.
+//!   state's two letters or name (`Springfield, IL 62704`); ZIP+4 after those, a state, or words of an address.
 //! * United Kingdom: an area that exists, a district, and an inward code, after words of an address.
 
 use super::digits::{Digits, Sep, starts_alone};
@@ -82,6 +82,11 @@ static ZIP_WORDS: WordSet = WordSet::new(&[
 ]);
 const STATES: &str = "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY \
     NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR GU VI AS MP AA AE AP";
+const STATE_NAMES: &str = "Alabama, Alaska, Arizona, Arkansas, California, Colorado, Connecticut, Delaware, Florida, \
+    Georgia, Hawaii, Idaho, Illinois, Indiana, Iowa, Kansas, Kentucky, Louisiana, Maine, Maryland, Massachusetts, \
+    Michigan, Minnesota, Mississippi, Missouri, Montana, Nebraska, Nevada, New Hampshire, New Jersey, New Mexico, \
+    New York, North Carolina, North Dakota, Ohio, Oklahoma, Oregon, Pennsylvania, Rhode Island, South Carolina, \
+    South Dakota, Tennessee, Texas, Utah, Vermont, Virginia, Washington, West Virginia, Wisconsin, Wyoming";
 const UK_AREAS: &str = "AB AL B BA BB BD BF BH BL BN BR BS BT CA CB CF CH CM CO CR CT CV CW DA DD DE DG DH DL DN DT DY \
     E EC EH EN EX FK FY G GL GU GY HA HD HG HP HR HS HU HX IG IM IP IV JE KA KT KW KY L LA LD LE LL LN LS LU M ME MK \
     ML N NE NG NN NP NR NW OL OX PA PE PH PL PO PR RG RH RM S SA SE SG SK SL SM SN SO SP SR SS ST SW SY TA TD TF TN \
@@ -152,10 +157,20 @@ pub(crate) fn find_zip(view: &View<'_>, digits: &Digits) -> Option<usize> {
     }
     let before = view.before(digits.start);
     let (state, comma) = state_before(before);
+    let named_state = state_name_before(before);
     let words = view.words_before(digits.start);
     let near = |names: &WordSet| words.last_of(names).is_some_and(|at| words.len() - at <= 24);
     let named = near(&ZIP_WORDS) || (state && (comma || groups == 2 || words.any(&ADDRESS_WORDS)));
-    (named || (groups == 2 && words.any(&ADDRESS_WORDS))).then(|| digits.end(groups))
+    (named || named_state || (groups == 2 && words.any(&ADDRESS_WORDS))).then(|| digits.end(groups))
+}
+
+/// Does the text end in a comma and a state's name?
+fn state_name_before(before: &str) -> bool {
+    let Some(at) = before.rfind(',') else {
+        return false;
+    };
+    let name = before[at + 1..].trim();
+    STATE_NAMES.split(',').any(|known| known.trim() == name)
 }
 
 /// Does the text end in a state's letters, and is there a comma before them?

@@ -164,7 +164,7 @@ impl Number {
             && seps
                 .iter()
                 .enumerate()
-                .all(|(idx, sep)| *sep != Some(Sep::Slash) || idx == 1)
+                .all(|(idx, sep)| *sep != Some(Sep::Slash) || idx > 0)
     }
 }
 
