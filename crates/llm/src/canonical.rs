@@ -429,6 +429,16 @@ pub(crate) fn shape_hints(shape: &OutputShape) -> Vec<String> {
         .collect()
 }
 
+/// Is it reasoning of the past, shown or hidden? It is no part of what was said, and its maker alone takes
+/// it back.
+pub(crate) fn is_thought(kind: &PartKind) -> bool {
+    match kind {
+        PartKind::Reasoning { .. } => true,
+        PartKind::Other(value) => value["type"] == "redacted_thinking",
+        _ => false,
+    }
+}
+
 /// What a part or tool of another format is called there, for errors: its `type`, or of Google's, which
 /// have none, its first field that is no remark on another.
 pub(crate) fn kind_name(value: &Value) -> &str {

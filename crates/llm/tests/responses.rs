@@ -178,6 +178,7 @@ fn write_stream(format: Format, events: &[StreamEvent]) -> String {
     let options = StreamOptions {
         request_id: "r1".to_owned(),
         now_s: 123,
+        provider: Some(format),
         ..StreamOptions::default()
     };
     let mut writer = convert::stream_writer(format, options);
@@ -291,4 +292,421 @@ fn answers_as_streams() {
         again.id.clone_from(&expected.id);
         assert_eq!(again, expected, "{name}");
     }
+}
+
+fn ask(from: Format, body: &Value, to: Format) -> Result<(Value, Vec<String>), String> {
+    let written = convert::read_request(from, body.clone(), &PathFacts::default())
+        .and_then(|request| convert::write_request(to, &request, &WriteOptions::default()));
+    written
+        .map(|written| (written.body, written.dropped))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn to_chat_and_back() {
+    let body = json!({"model": "m", "instructions": "Be brief.", "store": true, "max_output_tokens": 50,
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "What?"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,BBBB"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "gAAA"},
+            {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed",
+                "content": [{"type": "output_text", "text": "I look.", "annotations": []}]},
+            {"type": "function_call", "id": "fc_1", "status": "completed", "call_id": "call_a", "name": "f", "arguments": "{\"x\":1}"},
+            {"type": "function_call", "call_id": "call_b", "name": "g", "arguments": ""},
+            {"type": "function_call_output", "call_id": "call_a", "output": "one"},
+            {"type": "function_call_output", "call_id": "call_b", "output": [{"type": "input_text", "text": "two"}]}],
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true}],
+        "tool_choice": {"type": "function", "name": "f"}, "parallel_tool_calls": false,
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}},
+        "reasoning": {"effort": "low", "summary": null}, "include": ["message.output_text.logprobs"], "top_logprobs": 2,
+        "safety_identifier": "u1", "stream": true});
+    let chat = json!({"model": "m",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "What?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                {"type": "file", "file": {"file_data": "data:application/pdf;base64,BBBB", "filename": "a.pdf"}}]},
+            {"role": "assistant", "content": "I look.", "tool_calls": [
+                {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+                {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+            {"role": "tool", "tool_call_id": "call_a", "content": "one"},
+            {"role": "tool", "tool_call_id": "call_b", "content": "two"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": true}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}}, "parallel_tool_calls": false,
+        "max_completion_tokens": 50, "logprobs": true, "top_logprobs": 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": true}},
+        "reasoning_effort": "low", "user": "u1", "stream": true});
+    let dropped = vec!["thinking".to_owned(), "store".to_owned()];
+    assert_eq!(
+        ask(Format::Responses, &body, Format::Chat),
+        Ok((chat.clone(), dropped))
+    );
+
+    let mut chat = chat;
+    chat["metadata"] = json!({"a": "b"});
+    chat["verbosity"] = "low".into();
+    chat["tools"][0]["function"]["strict"] = Value::Null;
+    let expected = json!({"model": "m", "instructions": "Be brief.",
+        "input": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What?"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                {"type": "input_file", "file_data": "data:application/pdf;base64,BBBB", "filename": "a.pdf"}]},
+            {"type": "message", "role": "assistant", "content": "I look."},
+            {"type": "function_call", "call_id": "call_a", "name": "f", "arguments": "{\"x\":1}"},
+            {"type": "function_call", "call_id": "call_b", "name": "g", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "call_a", "output": "one"},
+            {"type": "function_call_output", "call_id": "call_b", "output": "two"}],
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": false}],
+        "tool_choice": {"type": "function", "name": "f"}, "parallel_tool_calls": false, "max_output_tokens": 50,
+        "top_logprobs": 2,
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}, "verbosity": "low"},
+        "reasoning": {"effort": "low"}, "stream": true, "metadata": {"a": "b"}, "user": "u1",
+        "include": ["message.output_text.logprobs"], "store": false});
+    assert_eq!(
+        ask(Format::Chat, &chat, Format::Responses),
+        Ok((expected, vec![]))
+    );
+}
+
+#[test]
+fn refusals() {
+    let with = |more: Value| {
+        let mut body = json!({"model": "m", "input": "x"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (more, field) in [
+        (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
+        (json!({"conversation": "conv_1"}), "conversation"),
+        (json!({"prompt": {"id": "p"}}), "prompt"),
+        (json!({"background": true}), "background"),
+        (json!({"tools": [{"type": "web_search"}]}), "tool web_search"),
+        (json!({"tool_choice": {"type": "web_search"}}), "tool_choice"),
+        (
+            json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
+            "item_reference",
+        ),
+        (
+            json!({"input": [{"type": "web_search_call", "id": "ws_1"}]}),
+            "web_search_call",
+        ),
+    ] {
+        for to in Format::ALL.into_iter().filter(|to| *to != Format::Responses) {
+            let error = ask(Format::Responses, &with(more.clone()), to).unwrap_err();
+            let expected =
+                format!("`{field}` cannot be expressed in the format of this model's provider ({to:?})");
+            assert_eq!(error, expected);
+        }
+        assert!(
+            ask(Format::Responses, &with(more), Format::Responses).is_ok(),
+            "{field}"
+        );
+    }
+    for (more, words) in [
+        (json!({"model": null}), "field `model` must be a string"),
+        (
+            json!({"input": null}),
+            "field `input` must be a string or an array",
+        ),
+        (json!({"input": [{}]}), "field `input[0].type` must be a string"),
+        (
+            json!({"input": [{"type": "function_call", "name": "f"}]}),
+            "field `input[0].call_id` must be a string",
+        ),
+        (
+            json!({"input": [{"role": "x", "content": "y"}]}),
+            "field `input[0].role` must be `system`, `developer`, `user` or `assistant`",
+        ),
+        (
+            json!({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}),
+            "field `input[0].content[0].text` must be a string",
+        ),
+        (
+            json!({"text": {"format": {"type": "grammar"}}}),
+            "field `text.format.type` must be `text`, `json_object` or `json_schema`",
+        ),
+    ] {
+        assert_eq!(
+            ask(Format::Responses, &with(more), Format::Chat).unwrap_err(),
+            words
+        );
+    }
+}
+
+#[test]
+fn thoughts_of_claude_come_back_to_claude_alone() {
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "tool_use",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+            {"type": "redacted_thinking", "data": "ZGF0YQ=="},
+            {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}],
+        "usage": {"input_tokens": 1, "output_tokens": 1}});
+    let answer = convert::read_answer(Format::Messages, answer).unwrap();
+    let whole = convert::write_answer(Format::Responses, &answer).unwrap();
+    assert!(whole.dropped.is_empty());
+    let options = StreamOptions {
+        provider: Some(Format::Messages),
+        ..StreamOptions::default()
+    };
+    let mut writer = convert::stream_writer(Format::Responses, options);
+    let mut bytes = Vec::new();
+    as_events(&answer)
+        .iter()
+        .for_each(|event| writer.write(event, &mut bytes));
+    let streamed = documents(&String::from_utf8(bytes).unwrap()).pop().unwrap()["response"].clone();
+    for (output, what) in [
+        (&whole.body["output"], "whole"),
+        (&streamed["output"], "streamed"),
+    ] {
+        let mut input = output.as_array().unwrap().clone();
+        input.push(json!({"type": "function_call_output", "call_id": "toolu_1", "output": "one"}));
+        let next = json!({"model": "claude", "input": input, "max_output_tokens": 9});
+        let (body, dropped) = ask(Format::Responses, &next, Format::Messages).unwrap();
+        assert_eq!(
+            body["messages"][0]["content"],
+            json!([
+            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+            {"type": "redacted_thinking", "data": "ZGF0YQ=="},
+            {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}]),
+            "{what}"
+        );
+        assert!(dropped.is_empty(), "{what}: {dropped:?}");
+        let (body, dropped) = ask(Format::Responses, &next, Format::Chat).unwrap();
+        assert_eq!(dropped.len(), 2, "{what}: {dropped:?}");
+        assert_eq!(body["messages"].as_array().map(Vec::len), Some(2), "{what}");
+    }
+    // What OpenAI sealed is nothing to Claude.
+    let sealed = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"});
+    let next = json!({"model": "claude", "input": [sealed, {"role": "user", "content": "x"}]});
+    let (_, dropped) = ask(Format::Responses, &next, Format::Messages).unwrap();
+    assert_eq!(dropped, ["reasoning_content"]);
+}
+
+#[test]
+fn every_event_of_a_stream() {
+    use llm::answer::{Delta, Stop, StreamPart};
+    let start = |part, kind| StreamEvent::PartStart {
+        choice: 0,
+        part,
+        kind,
+    };
+    let delta = |part, delta| StreamEvent::Delta {
+        choice: 0,
+        part,
+        delta,
+    };
+    let end = |part| StreamEvent::PartEnd { choice: 0, part };
+    let call = |id: &str| StreamPart::ToolCall {
+        id: id.to_owned(),
+        name: "f".to_owned(),
+    };
+    let head = || {
+        vec![StreamEvent::Start {
+            id: "a1".to_owned(),
+            model: "m".to_owned(),
+            created_s: None,
+        }]
+    };
+    let mut events = head();
+    events.extend([
+        start(0, StreamPart::Reasoning),
+        delta(0, Delta::Reasoning("hm".to_owned())),
+        end(0),
+        start(1, StreamPart::Text),
+        delta(1, Delta::Text("Hi".to_owned())),
+        // Calls made at once, their pieces mixed; the text is open still.
+        start(2, call("call_a")),
+        start(3, call("call_b")),
+        delta(3, Delta::Arguments("{\"y\":2}".to_owned())),
+        delta(2, Delta::Arguments("{\"x\":1}".to_owned())),
+        end(1),
+        end(3),
+        end(2),
+        StreamEvent::Stop {
+            choice: 0,
+            stop: Stop::ToolUse,
+        },
+        StreamEvent::End,
+    ]);
+    let written = documents(&write_stream(Format::Responses, &events));
+    let shown: Vec<String> = written
+        .iter()
+        .enumerate()
+        .map(|(at, event)| {
+            assert_eq!(event["sequence_number"], at);
+            let kind = event["type"].as_str().unwrap().trim_start_matches("response.");
+            match event["output_index"].as_u64() {
+                Some(item) => format!("{kind} {item}"),
+                None => kind.to_owned(),
+            }
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "created",
+            "in_progress",
+            "output_item.added 0",
+            "reasoning_summary_part.added 0",
+            "reasoning_summary_text.delta 0",
+            "reasoning_summary_text.done 0",
+            "reasoning_summary_part.done 0",
+            "output_item.done 0",
+            "output_item.added 1",
+            "content_part.added 1",
+            "output_text.delta 1",
+            "output_item.added 2",
+            "output_item.added 3",
+            "function_call_arguments.delta 3",
+            "function_call_arguments.delta 2",
+            "output_text.done 1",
+            "content_part.done 1",
+            "output_item.done 1",
+            "function_call_arguments.done 3",
+            "output_item.done 3",
+            "function_call_arguments.done 2",
+            "output_item.done 2",
+            "completed"
+        ]
+    );
+    let whole = &written.last().unwrap()["response"];
+    let ids: Vec<&str> = whole["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (whole["id"].as_str(), ids),
+        (Some("resp_a1"), vec!["rs_a1_0", "msg_a1_1", "fc_a1_2", "fc_a1_3"])
+    );
+    for event in &written {
+        if event["type"] == "response.output_item.done" {
+            let at = usize::try_from(event["output_index"].as_u64().unwrap()).unwrap();
+            assert_eq!(event["item"], whole["output"][at]);
+        }
+    }
+
+    let refusal = json!({"type": "refusal", "refusal": "No."});
+    let mut events = head();
+    let part = llm::canonical::Part {
+        kind: PartKind::Other(refusal.clone()),
+        other: Map::new(),
+        cache_control: None,
+    };
+    events.extend([
+        start(0, StreamPart::Whole(Box::new(part))),
+        end(0),
+        StreamEvent::Stop {
+            choice: 0,
+            stop: Stop::MaxTokens,
+        },
+        StreamEvent::End,
+    ]);
+    let written = write_stream(Format::Responses, &events);
+    let last = documents(&written).pop().unwrap();
+    assert_eq!(
+        (&last["type"], &last["response"]["incomplete_details"]["reason"]),
+        (&json!("response.incomplete"), &json!("max_output_tokens"))
+    );
+    assert_eq!(last["response"]["output"][0]["content"], json!([refusal]));
+    for kind in ["refusal.delta", "refusal.done"] {
+        assert!(written.contains(&format!("event: response.{kind}\n")), "{kind}");
+    }
+    assert_eq!(
+        read_stream(Format::Responses, &[written.as_bytes()])[1..],
+        events[1..]
+    );
+
+    let error = || {
+        StreamEvent::Error(llm::error::ErrorAnswer {
+            status: 429,
+            message: "slow down".to_owned(),
+            code: None,
+            param: None,
+        })
+    };
+    let failed = documents(&write_stream(
+        Format::Responses,
+        &[head(), vec![error(), StreamEvent::End]].concat(),
+    ))
+    .pop()
+    .unwrap();
+    assert_eq!(
+        (&failed["type"], &failed["response"]["error"]),
+        (
+            &json!("response.failed"),
+            &json!({"code": "rate_limit_exceeded", "message": "slow down"})
+        )
+    );
+    let early = documents(&write_stream(Format::Responses, &[error(), StreamEvent::End]))
+        .pop()
+        .unwrap();
+    assert_eq!(
+        (&early["type"], &early["message"]),
+        (&json!("error"), &json!("slow down"))
+    );
+}
+
+#[test]
+fn streams_of_other_providers() {
+    let framed = |events: &[Value]| {
+        events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect::<String>()
+    };
+    let item = |kind: &str, at: u64, item: Value| json!({"type": kind, "output_index": at, "item": item});
+    // Only what is complete, events that nobody knows, no end of the answer.
+    let text =
+        json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]});
+    let call = json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"});
+    let body = framed(&[
+        json!({"type": "response.created", "response": {"id": "r", "model": "m"}}),
+        json!({"type": "response.keepalive"}),
+        item(
+            "response.output_item.done",
+            0,
+            json!({"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "h"}, {"type": "summary_text", "text": "m"}]}),
+        ),
+        item("response.output_item.done", 1, text),
+        item("response.output_item.done", 2, call),
+        item(
+            "response.output_item.done",
+            3,
+            json!({"type": "web_search_call", "id": "ws"}),
+        ),
+    ]);
+    let events = read_stream(Format::Responses, &[body.as_bytes()]);
+    let told = stream::assemble(&events);
+    let kinds: Vec<&PartKind> = told.parts[&0].iter().map(|part| &part.kind).collect();
+    let expected = [
+        &PartKind::Reasoning {
+            text: "h\n\nm".to_owned(),
+            signature: None,
+        },
+        &PartKind::Text("Hi".to_owned()),
+        &PartKind::ToolCall {
+            id: "a".to_owned(),
+            name: "f".to_owned(),
+            arguments: "{}".to_owned(),
+        },
+        &PartKind::Other(json!({"type": "web_search_call", "id": "ws"})),
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(
+        told.error.as_deref(),
+        Some("the provider ended its stream before the answer was complete")
+    );
+    let failed = framed(&[
+        json!({"type": "response.failed", "response": {"error": {"code": "server_error", "message": "broken"}}}),
+    ]);
+    let told = stream::assemble(&read_stream(Format::Responses, &[failed.as_bytes()]));
+    assert_eq!((told.error.as_deref(), told.stops.len()), (Some("broken"), 0));
+    let failed = json!({"id": "r", "status": "failed", "error": {"code": "server_error", "message": "broken"}, "output": []});
+    let error = convert::read_answer(Format::Responses, failed).unwrap_err();
+    assert_eq!(error.to_string(), "the provider failed: broken");
 }

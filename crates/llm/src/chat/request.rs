@@ -3,7 +3,7 @@
 use super::answer::claude_reasoning;
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, bears_meaning, effort_of, hints, kind_name, merge, plain, put,
+    ToolChoice, Written, bears_meaning, effort_of, hints, is_thought, kind_name, merge, plain, put,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
@@ -462,7 +462,7 @@ impl Writer {
                 }
                 PartKind::Reasoning { text, .. } if self.own => reasoning.push(text.as_str()),
                 // Past reasoning is no part of what was said, and this format has no standard field for it.
-                PartKind::Reasoning { .. } => self.dropped.push("thinking".to_owned()),
+                kind if !self.own && is_thought(kind) => self.dropped.push("thinking".to_owned()),
                 PartKind::Other(call) if self.own && call["type"] == "custom" => calls.push(call.clone()),
                 _ => content.push(self.part(part)?),
             }
@@ -534,7 +534,8 @@ impl Writer {
                 }
                 json!({"type": "file", "file": file})
             }
-            PartKind::Other(value) if self.own => return Ok(value.clone()),
+            // That the model declined is said alike in Responses.
+            PartKind::Other(value) if self.own || value["type"] == "refusal" => return Ok(value.clone()),
             PartKind::Other(value) => return Err(Self::refuse(kind_name(value))),
             PartKind::ToolCall { .. } | PartKind::ToolResult { .. } | PartKind::Reasoning { .. } => {
                 return Err(Self::refuse("tool call, result or reasoning inside a result"));

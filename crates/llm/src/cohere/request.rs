@@ -5,7 +5,7 @@
 
 use crate::canonical::{
     ConvertError, Fields, ITEM, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, bears_meaning, hints, kind_name, merge, plain, put, shape_hints,
+    ToolChoice, Written, bears_meaning, hints, is_thought, kind_name, merge, plain, put, shape_hints,
 };
 use crate::convert::WriteOptions;
 use crate::format::Format;
@@ -413,7 +413,7 @@ impl Writer {
                     }
                     plan.push_str(text);
                 }
-                PartKind::Reasoning { .. } if !self.own => self.dropped.push("thinking".to_owned()),
+                kind if !self.own && is_thought(kind) => self.dropped.push("thinking".to_owned()),
                 _ => content.push(self.part(part)?),
             }
         }

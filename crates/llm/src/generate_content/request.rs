@@ -5,7 +5,7 @@ use super::schema::to_json_schema;
 use super::{fields, integer, object, one, whole};
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Tool, ToolChoice,
-    Written, bears_meaning, hints, kind_name, merge, put, shape_hints,
+    Written, bears_meaning, hints, is_thought, kind_name, merge, put, shape_hints,
 };
 use crate::convert::{PathFacts, WriteOptions};
 use crate::format::Format;
@@ -295,7 +295,7 @@ fn write_content(
         parts = results_as_called(parts, &request.messages);
         // Past reasoning of other models is no part of what was said.
         let n_before = parts.len();
-        parts.retain(|part| !matches!(part.kind, PartKind::Reasoning { .. }));
+        parts.retain(|part| !is_thought(&part.kind));
         if parts.len() < n_before {
             writer.dropped.push("thinking".to_owned());
         }

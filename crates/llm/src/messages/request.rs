@@ -2,7 +2,7 @@
 
 use crate::canonical::{
     ConvertError, Fields, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
-    ToolChoice, Written, bears_meaning, hints, kind_name, merge, plain, put, shape_hints,
+    ToolChoice, Written, bears_meaning, hints, is_thought, kind_name, merge, plain, put, shape_hints,
 };
 use crate::format::Format;
 use serde_json::{Map, Value, json};
@@ -251,7 +251,10 @@ fn read_tool_choice(fields: &mut Fields) -> Result<(Option<ToolChoice>, Option<b
 pub fn write_request(request: &Request, max_tokens_if_absent: u64) -> Result<Written, ConvertError> {
     let mut writer = Writer {
         own: request.format == Format::Messages,
-        signed: matches!(request.format, Format::Chat | Format::Converse),
+        signed: matches!(
+            request.format,
+            Format::Chat | Format::Responses | Format::Converse
+        ),
         dropped: Vec::new(),
     };
     let mut body = Map::new();
@@ -414,7 +417,7 @@ impl Writer {
                 && let Some(block) = signed_reasoning(&part.kind)
             {
                 blocks.push(block);
-            } else if !self.own && matches!(part.kind, PartKind::Reasoning { .. }) {
+            } else if !self.own && is_thought(&part.kind) {
                 self.dropped.push("reasoning_content".to_owned());
             } else {
                 blocks.push(self.part(part)?);
@@ -464,6 +467,10 @@ impl Writer {
                 block
             }
             PartKind::Other(value) if self.own => value.clone(),
+            // That the model declined is a text here.
+            PartKind::Other(value) if value["type"] == "refusal" => {
+                json!({"type": "text", "text": value["refusal"].as_str().unwrap_or_default()})
+            }
             PartKind::Other(value) => return Err(Self::refuse(kind_name(value))),
         };
         let Value::Object(mut block) = block else {

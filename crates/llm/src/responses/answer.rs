@@ -3,7 +3,7 @@
 //! An answer written here has every field that OpenAI's own clients demand. What the request asked is not
 //! known here, so the fields that repeat it have their defaults.
 
-use super::items::{RAW, read_item};
+use super::items::{RAW, hidden, read_item, seal};
 use super::request::reasoning_item;
 use crate::answer::{Answer, Choice, Stop, TokenLogprob};
 use crate::canonical::{
@@ -277,6 +277,7 @@ pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
     };
     let mut output = Output {
         own,
+        maker: answer.format,
         id: &id,
         logprobs: &choice.logprobs,
         items: Vec::new(),
@@ -326,6 +327,8 @@ pub fn write_answer(answer: &Answer) -> Result<Written, ConvertError> {
 /// The items of an answer under way.
 struct Output<'a> {
     own: bool,
+    /// The format of the provider, for signatures.
+    maker: Format,
     id: &'a str,
     /// Not written yet: they go to the first text.
     logprobs: &'a [TokenLogprob],
@@ -394,7 +397,13 @@ impl Output<'_> {
                 let raw = about
                     .as_ref()
                     .is_some_and(|about| about.get(RAW) == Some(&Value::Bool(true)));
-                let mut item = reasoning_item(text, signature.as_deref(), raw);
+                let sealed = signature
+                    .as_deref()
+                    .and_then(|signature| seal(signature, Some(self.maker)));
+                if signature.is_some() && sealed.is_none() {
+                    self.dropped.push("content[].signature".to_owned());
+                }
+                let mut item = reasoning_item(text, sealed.as_deref(), raw);
                 item["id"] = item_id("rs", self.id, at).into();
                 item
             }
@@ -404,6 +413,11 @@ impl Output<'_> {
                     "output_format": format, "result": data})
             }
             PartKind::Other(value) if self.own => value.clone(),
+            PartKind::Other(value) if value["type"] == "redacted_thinking" => {
+                let mut item = hidden(value)?;
+                item["id"] = item_id("rs", self.id, at).into();
+                item
+            }
             PartKind::Other(value) => {
                 let kind = kind_name(value);
                 self.dropped.push(format!("content[].{kind}"));

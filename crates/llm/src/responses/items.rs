@@ -6,7 +6,8 @@
 //! part, which also marks where it begins.
 
 use crate::canonical::{ConvertError, Fields, ITEM, Part, PartKind, Role, Source, plain};
-use serde_json::{Map, Value};
+use crate::format::Format;
+use serde_json::{Map, Value, json};
 
 /// An item, as the parts of a turn.
 pub(super) struct Item {
@@ -233,3 +234,47 @@ pub(super) const BETWEEN: &str = "\n\n";
 
 /// In what is kept of an item of reasoning: its text is not a summary.
 pub(super) const RAW: &str = "is_raw";
+
+/// Before what Claude signed or hid, in `encrypted_content`: clients hand it back, and it goes to Claude
+/// alone. What has no such mark is OpenAI's own.
+const CLAUDE: &str = "anthropic-claude-v1:";
+const CLAUDE_HIDDEN: &str = "anthropic-claude-v1-redacted:";
+
+/// The `encrypted_content` of reasoning that `maker` signed; `None` for makers whose signatures no reader
+/// of this format would know again.
+pub(super) fn seal(signature: &str, maker: Option<Format>) -> Option<String> {
+    match maker {
+        Some(Format::Responses) => Some(signature.to_owned()),
+        Some(Format::Messages | Format::Converse) if signature.starts_with(CLAUDE) => {
+            Some(signature.to_owned())
+        }
+        Some(Format::Messages | Format::Converse) => Some(format!("{CLAUDE}{signature}")),
+        _ => None,
+    }
+}
+
+/// Reasoning that Claude hides, as an item without its id.
+pub(super) fn hidden(value: &Value) -> Option<Value> {
+    let data = value["data"]
+        .as_str()
+        .filter(|_| value["type"] == "redacted_thinking")?;
+    let sealed = format!("{CLAUDE_HIDDEN}{data}");
+    Some(json!({"type": "reasoning", "summary": [], "encrypted_content": sealed}))
+}
+
+/// Undoes [`seal`] and [`hidden`] in a request: afterwards a signature is Claude's, and OpenAI's own is
+/// with what the item says of itself.
+pub(super) fn unseal(part: &mut Part) {
+    let PartKind::Reasoning { signature, .. } = &mut part.kind else {
+        return;
+    };
+    let Some(sealed) = signature.take() else { return };
+    if let Some(data) = sealed.strip_prefix(CLAUDE_HIDDEN) {
+        part.kind = PartKind::Other(json!({"type": "redacted_thinking", "data": data}));
+    } else if let Some(own) = sealed.strip_prefix(CLAUDE) {
+        *signature = Some(own.to_owned());
+    } else {
+        let about = part.other.entry(ITEM).or_insert_with(|| json!({}));
+        about["encrypted_content"] = sealed.into();
+    }
+}

@@ -3,7 +3,7 @@
 //! What comes back in another way than it came: an `input` that is a text becomes one message of the
 //! user; a content that is a text, a list of one; several summaries of one reasoning become one.
 
-use super::items::{RAW, data_url, is_content, read_item};
+use super::items::{RAW, data_url, hidden, is_content, read_item, seal, unseal};
 use crate::canonical::{
     ConvertError, Fields, ITEM, Message, OutputShape, Part, PartKind, Reasoning, Request, Role, Source, Tool,
     ToolChoice, Written, bears_meaning, effort_of, hints, kind_name, merge, plain, put,
@@ -120,7 +120,8 @@ fn read_input(fields: &mut Fields, messages: &mut Vec<Message>) -> Result<(), Co
     // Outputs of calls made at once are one turn too.
     let mut after_output = false;
     for (idx, item) in items.into_iter().enumerate() {
-        let item = read_item(item, &format!("input[{idx}]"))?;
+        let mut item = read_item(item, &format!("input[{idx}]"))?;
+        item.parts.iter_mut().for_each(unseal);
         let is_output = item.role == Role::User && !item.is_message;
         match messages.last_mut() {
             Some(last)
@@ -465,14 +466,24 @@ impl Writer {
             }
             PartKind::Reasoning { text, signature } if self.own => {
                 let raw = part.other.get(ITEM).is_some_and(|item| item[RAW] == true);
-                reasoning_item(text, signature.as_deref(), raw)
+                let sealed = signature
+                    .as_deref()
+                    .and_then(|signature| seal(signature, Some(Format::Messages)));
+                reasoning_item(text, sealed.as_deref(), raw)
             }
             // Only its maker takes past reasoning back.
             PartKind::Reasoning { .. } => {
                 self.dropped.push("reasoning".to_owned());
                 return Ok(None);
             }
-            PartKind::Other(value) if self.own => return Ok(Some(value.clone())),
+            PartKind::Other(value) if self.own => match hidden(value) {
+                Some(item) => item,
+                None => return Ok(Some(value.clone())),
+            },
+            PartKind::Other(value) if value["type"] == "redacted_thinking" => {
+                self.dropped.push("reasoning".to_owned());
+                return Ok(None);
+            }
             PartKind::Other(value) => {
                 return Err(Self::refuse(kind_name(value)));
             }

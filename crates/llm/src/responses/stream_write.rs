@@ -4,6 +4,7 @@
 //! holds the answer, up to a limit.
 
 use super::answer::{frame, item_id, response_id, write_logprobs, write_stop, write_usage};
+use super::items::{hidden, seal};
 use super::request::reasoning_item;
 use crate::answer::{Delta, Stop, StreamEvent, StreamPart, TokenLogprob};
 use crate::canonical::{Part, PartKind, Source};
@@ -304,6 +305,14 @@ impl StreamWriter {
                 let at = self.add_item("ig", Body::Whole(item), bytes);
                 self.parts.insert(part, (at, 0));
             }
+            PartKind::Other(value) if value["type"] == "redacted_thinking" => {
+                let Some(mut item) = hidden(value) else { return };
+                self.end_message(bytes);
+                item["id"] = item_id("rs", &self.id, self.items.len()).into();
+                self.hold(item.to_string().len(), bytes);
+                let at = self.add_item("rs", Body::Whole(item), bytes);
+                self.parts.insert(part, (at, 0));
+            }
             // An item of this format; other formats' kinds have no place in it.
             PartKind::Other(value) if value["id"].is_string() && is_item(value) => {
                 self.end_message(bytes);
@@ -363,6 +372,7 @@ impl StreamWriter {
                 let more = json!({"delta": more});
                 self.emit_at("response.reasoning_summary_text.delta", at, place, more, bytes);
             }
+            // Sealed when it is complete.
             (Body::Reasoning { signature, .. }, Delta::Signature(_)) => {
                 signature.get_or_insert_default().push_str(more);
             }
@@ -429,7 +439,14 @@ impl StreamWriter {
                     self.end_item(at, "completed", bytes);
                 }
             }
-            Body::Reasoning { text, said, .. } => {
+            Body::Reasoning {
+                text,
+                said,
+                signature,
+            } => {
+                *signature = signature
+                    .take()
+                    .and_then(|signature| seal(&signature, self.options.provider));
                 if *said {
                     let (text, place) = (text.clone(), Some(("summary_index", 0)));
                     let more = json!({"text": text});
