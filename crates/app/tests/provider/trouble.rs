@@ -131,6 +131,23 @@ fn the_journal_knows_what_a_client_that_left_had_been_sent() {
         format!("chatcmpl-{}", calls[1]["id"].as_str().unwrap()),
         answer["id"]
     );
+    // A cut of the simulator's own: what was received is what is written down.
+    let cut = with(
+        chat("say: 0123456789abcdefghijklmnopqrstuvwxyz"),
+        json!({"model": "sim-cut-3", "stream": true}),
+    );
+    let received = http::post(sim.addr, "/v1/chat/completions", &[BEARER], &cut);
+    let text: usize = received
+        .events()
+        .iter()
+        .filter_map(|one| one["choices"][0]["delta"]["content"].as_str())
+        .map(str::len)
+        .sum();
+    let calls = sim.calls(3);
+    assert_eq!(
+        (calls[2]["broken"].clone(), calls[2]["usage"]["output"].clone()),
+        (json!(true), json!(text.div_ceil(4)))
+    );
     assert_eq!(http::call(sim.addr, "DELETE", "/sim/calls", &[], b"").status, 204);
     assert!(http::get(sim.addr, "/sim/calls").body.is_empty());
 }

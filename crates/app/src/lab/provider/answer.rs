@@ -17,7 +17,7 @@ use super::schema;
 use super::tokens::{SetUsage, Usage, count, first};
 use crate::lab::random::Random;
 
-/// Most tokens of one answer, whatever a request or a model's name asks for.
+/// Most tokens of one reply, shared by its answers, whatever a request or a model's name asks for.
 pub(crate) const ANSWER_TOKENS_MAX: u64 = 65_536;
 const REASONING_WORDS: u32 = 12;
 const TEXT_WORDS: (u32, u32) = (12, 40);
@@ -99,10 +99,14 @@ pub(crate) fn letters(random: &mut Random, number: usize) -> String {
 pub(crate) fn reply(ask: &Ask, seed: u64, tokens_wanted: Option<u64>, prompt: Usage) -> Reply {
     if !ask.batch.is_empty() {
         // The answers of each, one after the other, under one identifier.
-        let parts = ask
-            .batch
-            .iter()
-            .map(|one| reply(one, seed, tokens_wanted, one.prompt()));
+        let share = ANSWER_TOKENS_MAX / (ask.count.max(1) * ask.batch.len() as u64);
+        let parts = ask.batch.iter().map(|one| {
+            let one = Ask {
+                max_tokens: Some(one.max_tokens.unwrap_or(share).min(share)),
+                ..one.clone()
+            };
+            reply(&one, seed, tokens_wanted, Usage::default())
+        });
         let mut whole = reply(
             &Ask {
                 batch: Vec::new(),
@@ -281,11 +285,13 @@ fn limit(ask: &Ask, answer: &mut Answer) {
         answer.calls.clear();
         answer.end = End::Sequence(stop.clone());
     }
-    let mut left = ask.max_tokens.unwrap_or(ANSWER_TOKENS_MAX).min(ANSWER_TOKENS_MAX);
+    let share = ANSWER_TOKENS_MAX / ask.count.max(1);
+    let mut left = ask.max_tokens.unwrap_or(share).min(share);
     let mut shorten = |text: &mut String| {
         let tokens = count(text);
         if tokens > left {
             text.truncate(first(text, left).len());
+            text.shrink_to_fit();
         }
         let kept = tokens.min(left);
         left -= kept;
