@@ -11,7 +11,7 @@ use crate::seal::KeyHasher;
 use crate::worker::Worker;
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -187,6 +187,8 @@ struct Memory {
     shards: [RwLock<Shard>; SHARDS],
     /// By id, for changes; taken before any shard.
     ids: Mutex<HashMap<Arc<str>, KeyHash>>,
+    /// Revoked here and not yet in the file, which may fail: never taken in from there again. Taken last.
+    refused: Mutex<HashSet<Arc<str>>>,
 }
 
 impl std::fmt::Debug for Identities {
@@ -220,6 +222,7 @@ impl Identities {
         let memory = Memory {
             shards,
             ids: Mutex::default(),
+            refused: Mutex::default(),
         };
         memory.replace(false, rows);
         let table = Worker::start("weir-identity", Box::new(table))?;
@@ -316,7 +319,9 @@ impl Identities {
         let revoke = move |table: &mut Table| {
             // Again, in case the file was being read as it still stood there.
             memory.take_out(&id);
-            table.revoke(&id, now_ms)
+            let is_revoked = table.revoke(&id, now_ms)?;
+            memory.refused().remove(id.as_str());
+            Ok::<_, StoreError>(is_revoked)
         };
         Ok(self.table.call(revoke).await??)
     }
@@ -387,6 +392,10 @@ impl Memory {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refused(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lookup(&self, hash: KeyHash) -> Option<Arc<Identity>> {
         self.shard(hash)
             .read()
@@ -420,7 +429,8 @@ impl Memory {
 
     fn take_out(&self, id: &str) {
         let mut ids = self.ids();
-        if let Some(hash) = ids.remove(id) {
+        if let Some((id, hash)) = ids.remove_entry(id) {
+            self.refused().insert(id);
             self.shard(hash)
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -431,7 +441,7 @@ impl Memory {
     /// Makes the keys of one origin exactly `rows`. What stays is in force all the time.
     fn replace(&self, is_from_file: bool, rows: Vec<(Identity, KeyHash)>) -> Vec<Arc<str>> {
         let mut ids = self.ids();
-        let kept: std::collections::HashSet<[u8; 32]> = rows.iter().map(|(_, hash)| hash.0).collect();
+        let kept: HashSet<[u8; 32]> = rows.iter().map(|(_, hash)| hash.0).collect();
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|hash, identity| {
@@ -444,6 +454,9 @@ impl Memory {
         }
         let mut refused = Vec::new();
         for (identity, hash) in rows {
+            if !is_from_file && self.refused().contains(&identity.id) {
+                continue;
+            }
             let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
             let is_taken = shard
                 .get(&hash)

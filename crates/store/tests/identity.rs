@@ -146,6 +146,24 @@ async fn changes_of_another_process_are_read() {
     assert_eq!(one.lookup(&hash(key.expose())), None);
 }
 
+#[tokio::test]
+async fn a_key_stays_revoked_although_the_file_could_not_be_written() {
+    let (_folder, path) = folder();
+    let [keys, other] = [(), ()].map(|()| Identities::open(&path).unwrap());
+    let (key, _) = keys.create(new("k1"), &[1; 32], &hasher(), NOW).await.unwrap();
+    let locker = rusqlite::Connection::open(&path).unwrap();
+    locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let failed = keys.revoke("k1", NOW).await;
+    assert!(matches!(failed, Err(IdentityError::Store(_))), "{failed:?}");
+    assert_eq!(keys.lookup(&hash(key.expose())), None);
+    locker.execute_batch("ROLLBACK").unwrap();
+    other.create(new("k2"), &[2; 32], &hasher(), NOW).await.unwrap();
+    assert!(keys.reload().await.unwrap());
+    assert_eq!((keys.lookup(&hash(key.expose())), keys.len()), (None, 1));
+    assert!(keys.revoke("k1", NOW).await.unwrap());
+    assert_eq!(Identities::open(&path).unwrap().lookup(&hash(key.expose())), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn look_ups_go_on_while_keys_change() {
     let (_folder, path) = folder();

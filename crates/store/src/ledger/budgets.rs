@@ -384,7 +384,11 @@ impl Budgets {
         let mut state = entry.lock();
         state.is_removed = true;
         state.give_back_all();
+        let waiters: Vec<_> = state.waiters().collect();
         drop(state);
+        for waiter in waiters {
+            drop(waiter.reply.send(Err(Refused::Unknown { key: key.clone() })));
+        }
         self.shared.queue(&entry, false);
     }
 
