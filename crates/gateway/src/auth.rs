@@ -40,11 +40,28 @@ pub struct Principal {
     pub key_id: Arc<str>,
 }
 
+impl Principal {
+    /// Somebody who need not show who they are.
+    pub fn anybody() -> Self {
+        static ANYBODY: std::sync::LazyLock<Principal> = std::sync::LazyLock::new(|| Principal {
+            consumer: Arc::new(Consumer::anybody()),
+            key_id: Arc::from(""),
+        });
+        ANYBODY.clone()
+    }
+}
+
 /// Failures of sources.
 #[derive(Debug, Default)]
 pub struct Failures(Mutex<HashMap<IpAddr, (u32, u64)>>);
 
 impl Failures {
+    /// Refuses a source that has failed too often.
+    pub(crate) fn check(&self, source: IpAddr) -> Result<(), Refusal> {
+        self.blocked(source, crate::clock::unix_ms())
+            .map_or(Ok(()), |wait_s| Err(too_many(wait_s)))
+    }
+
     /// Seconds to wait, if this source has failed too often.
     fn blocked(&self, source: IpAddr, now_ms: u64) -> Option<u64> {
         let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +70,7 @@ impl Failures {
         (n >= FAILURES_MAX && now_ms < end_ms).then(|| (end_ms - now_ms).div_ceil(1000))
     }
 
-    fn note(&self, source: IpAddr, now_ms: u64) {
+    pub(crate) fn note(&self, source: IpAddr, now_ms: u64) {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES_MAX {
             sources.retain(|_, (_, since_ms)| now_ms < *since_ms + WINDOW_MS);
@@ -85,7 +102,8 @@ pub fn take_key(parts: &mut Parts) -> Option<String> {
     found.filter(|key| !key.is_empty() && key.len() <= KEY_MAX_BYTES)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
+/// The token of `authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme
@@ -153,19 +171,23 @@ pub fn authenticate(
         _ => {
             // A key that holds is heard whatever others at the same address did.
             if let Some(wait_s) = shared.failures.blocked(source, now_ms) {
-                let mut refusal = Refusal::new(
-                    Outcome::Unauthenticated,
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too_many_failures",
-                    "too many wrong keys came from this address; try again later",
-                );
-                refusal.retry_after_s = Some(wait_s);
-                return Err(refusal);
+                return Err(too_many(wait_s));
             }
             shared.failures.note(source, now_ms);
             Err(unauthenticated("invalid_key", "this key is not valid"))
         }
     }
+}
+
+fn too_many(wait_s: u64) -> Refusal {
+    let mut refusal = Refusal::new(
+        Outcome::Unauthenticated,
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_failures",
+        "too many wrong keys came from this address; try again later",
+    );
+    refusal.retry_after_s = Some(wait_s);
+    refusal
 }
 
 fn unauthenticated(code: &'static str, message: &str) -> Refusal {

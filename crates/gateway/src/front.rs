@@ -7,6 +7,7 @@ use crate::ai::{Ai, ingress};
 use crate::body::{Body, Received};
 use crate::live::Shared;
 use crate::refusal::Refusal;
+use crate::rest::Rest;
 use crate::server::{ConnInfo, Handler};
 use crate::upstream::{Client, ClientSettings};
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,22 +20,27 @@ use store::outcome::Outcome;
 pub struct Front {
     shared: Arc<Shared>,
     ai: Ai,
+    rest: Rest,
 }
 
 impl Front {
     /// For one thread; `seed` is any number.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
         let client = Client::new(ClientSettings::default());
-        let ai = Ai::new(Arc::clone(&shared), client, shared.trust.clone(), seed);
-        Rc::new(Self { shared, ai })
+        let ai = Ai::new(Arc::clone(&shared), client.clone(), shared.trust.clone(), seed);
+        let rest = Rest::new(Arc::clone(&shared), client, !seed);
+        Rc::new(Self { shared, ai, rest })
     }
 }
 
 impl Handler for Front {
     async fn handle(self: Rc<Self>, request: Request<Received>, conn: Rc<ConnInfo>) -> Response<Body> {
+        let live = self.shared.live();
+        if let Some(found) = self.rest.find_exact(&live, &request) {
+            return self.rest.handle(request, &conn, &live, found).await;
+        }
         let path = request.uri().path().to_owned();
         let is_anthropic = request.headers().contains_key("anthropic-version");
-        let live = self.shared.live();
         if let Some(prompt) = live.snapshot.prompts.get(path.as_str()) {
             if request.method() == Method::POST {
                 let prompt = Arc::clone(prompt);
@@ -50,7 +56,10 @@ impl Handler for Front {
         if let Some(ingress) = found {
             return self.ai.handle(request, &conn, ingress).await;
         }
-        // Services by path: see `rest`.
+        if !live.services.is_empty() {
+            let found = self.rest.find_other(&live, &request);
+            return self.rest.handle(request, &conn, &live, found).await;
+        }
         self.ai.refuse(request, &conn, &nothing_here())
     }
 }

@@ -1,6 +1,7 @@
 //! The data plane of HTTP: takes connections, speaks HTTP/1.1 and HTTP/2 on both sides, and calls upstreams.
 //!
 //! * [`front`]: what a request is for. [`auth`]: who asks. [`money`]: what it may cost.
+//! * [`rest`]: services, to upstreams and back. [`jwt`]: tokens of others.
 //! * [`ai`]: any AI format to any provider.
 //! * [`live`]: the configuration in force, shared by all threads.
 //! * [`server`]: connections in: limits, TLS, drain.
@@ -17,9 +18,11 @@ pub mod auth;
 pub mod body;
 pub mod clock;
 pub mod front;
+pub mod jwt;
 pub mod limits;
 pub mod live;
 pub mod money;
 pub mod refusal;
+pub mod rest;
 pub mod server;
 pub mod upstream;

@@ -4,6 +4,7 @@ use crate::ai::cache::Cache;
 use crate::ai::pool::ProviderState;
 use crate::ai::trouble::RetryBudget;
 use crate::limits::Limits;
+use crate::rest::table::Services;
 use crate::upstream::trust::Trust;
 use crate::upstream::{EgressRule, Origin, Protocol};
 use arc_swap::ArcSwap;
@@ -26,6 +27,8 @@ pub struct Live {
     pub catalogue: Arc<Catalogue>,
     /// What is known of each provider, by name; kept over changes.
     pub providers: HashMap<Arc<str>, Arc<ProviderState>>,
+    /// REST services.
+    pub services: Arc<Services>,
     /// Where each provider is, by name.
     origins: HashMap<Arc<str>, Arc<Origin>>,
 }
@@ -51,6 +54,8 @@ pub struct Shared {
     pub retries: RetryBudget,
     /// Wrong keys, by source.
     pub failures: crate::auth::Failures,
+    /// Keys that tokens are checked with.
+    pub key_sets: crate::jwt::KeySets,
     /// By outcome, in the order of [`store::outcome::Outcome::ALL`].
     pub outcomes: [AtomicU64; store::outcome::Outcome::ALL.len()],
 }
@@ -77,7 +82,7 @@ impl Shared {
         if let Some(budgets) = &budgets {
             crate::money::set_accounts(budgets, &snapshot);
         }
-        let live = Live::new(snapshot, catalogue, &HashMap::new(), &trust);
+        let live = Live::new(snapshot, catalogue, None, &trust);
         Self {
             live: ArcSwap::from_pointee(live),
             trust,
@@ -89,6 +94,7 @@ impl Shared {
             cache: Cache::default(),
             retries: RetryBudget::default(),
             failures: crate::auth::Failures::default(),
+            key_sets: crate::jwt::KeySets::default(),
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -107,7 +113,7 @@ impl Shared {
         self.live.store(Arc::new(Live::new(
             snapshot,
             catalogue,
-            &before.providers,
+            Some(&before),
             &self.trust,
         )));
     }
@@ -119,14 +125,12 @@ impl Shared {
 }
 
 impl Live {
-    fn new(
-        snapshot: Arc<Snapshot>,
-        catalogue: Arc<Catalogue>,
-        before: &HashMap<Arc<str>, Arc<ProviderState>>,
-        trust: &Trust,
-    ) -> Self {
+    fn new(snapshot: Arc<Snapshot>, catalogue: Arc<Catalogue>, before: Option<&Live>, trust: &Trust) -> Self {
         let states = snapshot.providers.keys().map(|name| {
-            let state = before.get(name).cloned().unwrap_or_default();
+            let state = before
+                .and_then(|before| before.providers.get(name))
+                .cloned()
+                .unwrap_or_default();
             (Arc::clone(name), state)
         });
         let providers = states.collect();
@@ -136,7 +140,9 @@ impl Live {
             Some((Arc::clone(&provider.name), Arc::new(told.ok()?)))
         });
         let origins = origins.collect();
+        let services = Services::new(&snapshot, before.map(|before| &*before.services), trust);
         Self {
+            services: Arc::new(services),
             snapshot,
             catalogue,
             providers,

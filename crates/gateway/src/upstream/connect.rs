@@ -178,6 +178,11 @@ async fn allowed_addresses(names: &Names, origin: &Origin) -> Result<Arc<[IpAddr
         .trim_end_matches(']')
         .parse::<IpAddr>()
         .ok();
+    // `localhost` is as good as an address: no resolver is asked by a sane host what it is.
+    if origin.egress.allow_literal && origin.host.eq_ignore_ascii_case("localhost") {
+        let addresses = names.resolve(&origin.host).await?;
+        return Ok(addresses.iter().copied().filter(IpAddr::is_loopback).collect());
+    }
     let addresses = match literal {
         Some(address) if origin.egress.allow_literal => return Ok([address].into()),
         Some(address) => [address].into(),

@@ -93,6 +93,22 @@ impl UpstreamError {
         }
     }
 
+    /// What was wrong with the request's own body, if that was it.
+    #[must_use]
+    pub fn body_error(&self) -> Option<&crate::body::BodyError> {
+        let mut source = self
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static));
+        while let Some(this) = source {
+            if let Some(error) = this.downcast_ref() {
+                return Some(error);
+            }
+            source = this.source();
+        }
+        None
+    }
+
     pub(super) fn with(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> UpstreamError {
         self.source = Some(source.into());
         self

@@ -108,6 +108,17 @@ pub struct Reply {
     pub timing: Timing,
     /// Whether a kept connection was used.
     pub is_reused: bool,
+    /// The request once more, if [`Client::try_call`] was asked to keep it and it may be repeated.
+    pub again: Option<Request<Body>>,
+}
+
+/// A call that failed, with the request where it can be had back.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: UpstreamError,
+    /// The request: none of it was sent, or it may be repeated.
+    pub request: Option<Request<Body>>,
 }
 
 /// Counts of a thread's client.
@@ -199,6 +210,23 @@ impl Client {
         request: Request<Body>,
         timeouts: &Timeouts,
     ) -> Result<Reply, UpstreamError> {
+        self.try_call(origin, request, timeouts, false)
+            .await
+            .map_err(|failure| failure.error)
+    }
+
+    /// As [`Client::call`]. The request comes back on failure if none of it was sent; with `keep` also when it may be
+    /// repeated, since its method is idempotent and its body at hand.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub async fn try_call(
+        &self,
+        origin: &Arc<Origin>,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+        keep: bool,
+    ) -> Result<Reply, Box<Failure>> {
         self.count(|counts| counts.calls += 1);
         let pool = self.pool(origin);
         let is_upgrade = request.headers().contains_key(UPGRADE);
@@ -207,13 +235,17 @@ impl Client {
         let mut wants_fresh = false;
         loop {
             let mut timing = Timing::default();
-            let lease = self
+            let lease = match self
                 .lease(&pool, wants_fresh, is_upgrade, timeouts, &mut timing, started)
-                .await?;
+                .await
+            {
+                Ok(lease) => lease,
+                Err(error) => return Err(Box::new(Failure { error, request })),
+            };
             let is_reused = lease.is_reused;
             let this = request.take().expect("put back before each turn");
             // Only what may be sent twice is kept.
-            let again = (is_reused && this.method().is_idempotent())
+            let again = ((is_reused || keep) && this.method().is_idempotent())
                 .then(|| copy_of(&this))
                 .flatten();
             let sending = Instant::now();
@@ -224,6 +256,7 @@ impl Client {
                         response,
                         timing,
                         is_reused,
+                        again: again.filter(|_| keep),
                     });
                 }
                 Err(failed) => {
@@ -235,7 +268,7 @@ impl Client {
                             request = Some(copy);
                             wants_fresh = true;
                         }
-                        _ => return Err(error),
+                        request => return Err(Box::new(Failure { error, request })),
                     }
                 }
             }
