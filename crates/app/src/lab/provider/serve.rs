@@ -125,6 +125,8 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
                 let response = refused(provider, &Refusal::of_fault(status), "req_fault", None);
                 entry.call.status = status;
                 entry.done();
+                // Unread, the body would make of the close a reset, which can overtake the answer.
+                let _ = read_body(request.into_body()).await;
                 return Ok(response);
             }
             Err(cut) => {
@@ -142,6 +144,7 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Answered {
     };
     let Some(route) = found else {
         let refusal = Refusal::NoRoute(request.uri().path().to_owned());
+        let _ = read_body(request.into_body()).await;
         return Ok(refused(Provider::OpenAi, &refusal, "req_none", None));
     };
     let mut entry = server.journal.begin();
