@@ -34,7 +34,7 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         }
         ConfigArgs::Check { file } => {
             let mut err = std::io::stderr().lock();
-            return Ok(match config::read(file) {
+            return Ok(match config::read_and_compile(file) {
                 Ok(_) => {
                     let _ = writeln!(err, "{}: nothing is wrong", file.display());
                     ExitCode::SUCCESS

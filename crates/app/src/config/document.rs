@@ -25,10 +25,21 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Notes what is wrong with a field that was in the document.
+    /// Notes what is wrong with a field. One that is not in the document has the line of what it is missing
+    /// from.
     pub(super) fn fault(&mut self, field: &str, words: impl Into<String>) {
+        let mut place = field;
+        let line = loop {
+            if let Some(line) = self.lines.get(place) {
+                break *line;
+            }
+            match place.rfind(['.', '[']) {
+                Some(end) => place = &place[..end],
+                None => break 0,
+            }
+        };
         self.faults.push(Fault {
-            line: self.lines.get(field).copied().unwrap_or(0),
+            line,
             field: field.to_owned(),
             words: words.into(),
         });
@@ -92,6 +103,10 @@ fn without_null(schema: &Value) -> (&Value, bool) {
 }
 
 fn type_of(schema: &Value) -> &str {
+    if schema["oneOf"].is_array() {
+        // An enumeration whose values are described one by one: all of ours are texts.
+        return "string";
+    }
     match &schema["type"] {
         Value::Array(types) => types
             .iter()

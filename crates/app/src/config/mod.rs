@@ -5,13 +5,15 @@
 //! reported at once. Only [`parse`] makes a [`Config`]; the defaults live here.
 
 mod document;
+pub(crate) mod gateway;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::load::Budgets;
-use policy::gateway::document::{self as gateway, Documents};
+use policy::gateway::compile::Outside;
+use policy::gateway::document::{self as documents, Documents};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -31,19 +33,19 @@ struct RawConfig {
     agent: Option<RawAgent>,
     control: Option<RawControl>,
     store: Option<RawStore>,
-    gateway: Option<gateway::Gateway>,
+    gateway: Option<documents::Gateway>,
     /// Who answers for models.
-    providers: Option<Vec<gateway::Provider>>,
+    providers: Option<Vec<documents::Provider>>,
     /// Names of models besides `provider/model`.
-    models: Option<Vec<gateway::Model>>,
+    models: Option<Vec<documents::Model>>,
     /// Who may ask.
-    consumers: Option<Vec<gateway::Consumer>>,
+    consumers: Option<Vec<documents::Consumer>>,
     /// REST services.
-    services: Option<Vec<gateway::Service>>,
+    services: Option<Vec<documents::Service>>,
     /// Prompts published as REST endpoints.
-    prompts: Option<Vec<gateway::Prompt>>,
+    prompts: Option<Vec<documents::Prompt>>,
     /// Rules for what is said.
-    guardrails: Option<Vec<gateway::Guardrail>>,
+    guardrails: Option<Vec<documents::Guardrail>>,
 }
 
 /// Where data is kept.
@@ -182,6 +184,15 @@ impl fmt::Display for ConfigError {
 
 /// Reads and checks a file.
 pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
+    read_with(path, None)
+}
+
+/// The same, and compiles what it tells the gateway.
+pub(crate) fn read_and_compile(path: &Path) -> Result<Config, ConfigError> {
+    read_with(path, Some(&gateway::Process))
+}
+
+fn read_with(path: &Path, outside: Option<&dyn Outside>) -> Result<Config, ConfigError> {
     use std::io::Read as _;
     let file = path.display().to_string();
     let unreadable = |words: String| ConfigError {
@@ -207,11 +218,11 @@ pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
             error.utf8_error().valid_up_to()
         ))
     })?;
-    parse(&text).map_err(|faults| ConfigError { file, faults })
+    parse(&text, outside).map_err(|faults| ConfigError { file, faults })
 }
 
-/// Checks the text of a file.
-fn parse(text: &str) -> Result<Config, Vec<Fault>> {
+/// Checks the text of a file; with `outside`, down to what the gateway makes of it.
+fn parse(text: &str, outside: Option<&dyn Outside>) -> Result<Config, Vec<Fault>> {
     let document = document::load(text)?;
     let schema = schema();
     let mut checked = document::check(&document, &schema);
@@ -228,6 +239,14 @@ fn parse(text: &str) -> Result<Config, Vec<Fault>> {
         }
     };
     let config = build(raw, &mut checked);
+    // What failed already is not in the documents, and would be missed a second time.
+    if let (Some(outside), Some(documents), true) = (outside, &config.gateway, checked.faults.is_empty())
+        && let Err(faults) = gateway::compile(documents, outside, 1)
+    {
+        for fault in faults {
+            checked.fault(&fault.field, fault.words);
+        }
+    }
     if checked.faults.is_empty() {
         Ok(config)
     } else {

@@ -6,6 +6,7 @@
 //! counting, and the next `weir run` takes over.
 
 mod broker;
+mod gateway;
 mod host;
 mod report;
 mod sockets;

@@ -1,0 +1,731 @@
+//! The management over temporary folders and a catalogue in memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+use super::*;
+use crate::config::gateway::Process;
+use store::calls::{CallOptions, CallRecord, CallSink as _, Calls};
+use store::documents::{Action, AuditEntry, Written};
+use store::outcome::Outcome;
+
+/// A catalogue that forgets at the end, and fails when told to.
+#[derive(Clone, Default)]
+struct Memory(Arc<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    fails: AtomicBool,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    generation: u64,
+    documents: BTreeMap<(String, String), stored::Document>,
+    versions: BTreeMap<(String, String), u64>,
+    history: Vec<AuditEntry>,
+    kept: Option<stored::Snapshot>,
+}
+
+impl Memory {
+    fn inside(&self) -> Result<MutexGuard<'_, Inside>, CatalogueError> {
+        if self.0.fails.load(Relaxed) {
+            return Err(store::StoreError::Busy.into());
+        }
+        Ok(self.0.inside.lock().expect("no panic"))
+    }
+}
+
+impl stored::Catalogue for Memory {
+    fn generation(&mut self) -> Result<u64, CatalogueError> {
+        Ok(self.inside()?.generation)
+    }
+
+    fn get(&mut self, kind: &str, name: &str) -> Result<Option<stored::Document>, CatalogueError> {
+        Ok(self
+            .inside()?
+            .documents
+            .get(&(kind.to_owned(), name.to_owned()))
+            .cloned())
+    }
+
+    fn list(&mut self, _: Option<&str>) -> Result<Vec<stored::Document>, CatalogueError> {
+        Ok(self.inside()?.documents.values().cloned().collect())
+    }
+
+    fn write(
+        &mut self,
+        changes: &[stored::Change],
+        author: &str,
+        now_ms: i64,
+    ) -> Result<Written, CatalogueError> {
+        let mut inside = self.inside()?;
+        inside.generation += 1;
+        let generation = inside.generation;
+        let mut versions = Vec::new();
+        for change in changes {
+            let key = (change.kind.clone(), change.name.clone());
+            let version = inside.versions.get(&key).copied().unwrap_or(0) + 1;
+            let (after, shown, pointers) = match &change.action {
+                Action::Put { body, secrets } => {
+                    let mut shown = body.clone();
+                    for secret in secrets {
+                        *shown
+                            .pointer_mut(secret)
+                            .expect("a secret is where it is said to be") = "***".into();
+                    }
+                    (Some(body.clone()), Some(shown), secrets.clone())
+                }
+                Action::Delete => (None, None, Vec::new()),
+            };
+            inside.versions.insert(key.clone(), version);
+            inside.documents.remove(&key);
+            if let Some(body) = after {
+                let document = stored::Document {
+                    kind: key.0.clone(),
+                    name: key.1.clone(),
+                    body,
+                    secrets: pointers,
+                    origin: Origin::Api,
+                    version,
+                    generation,
+                    author: author.to_owned(),
+                    at_ms: now_ms,
+                };
+                inside.documents.insert(key.clone(), document);
+            }
+            let id = inside.history.len() as u64 + 1;
+            inside.history.push(AuditEntry {
+                id,
+                generation,
+                at_ms: now_ms,
+                author: author.to_owned(),
+                kind: key.0,
+                name: key.1,
+                version,
+                before: None,
+                after: shown,
+            });
+            versions.push(version);
+        }
+        Ok(Written { generation, versions })
+    }
+
+    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<AuditEntry>, CatalogueError> {
+        let inside = self.inside()?;
+        let before = query.before_id.unwrap_or(u64::MAX);
+        let entries = inside.history.iter().rev().filter(|entry| entry.id < before);
+        Ok(entries.take(query.limit).cloned().collect())
+    }
+
+    fn keep_snapshot(&mut self, snapshot: &stored::Snapshot) -> Result<(), CatalogueError> {
+        self.inside()?.kept = Some(snapshot.clone());
+        Ok(())
+    }
+
+    fn last_snapshot(&mut self) -> Result<Option<stored::Snapshot>, CatalogueError> {
+        Ok(self.inside()?.kept.clone())
+    }
+}
+
+const NOW_MS: i64 = 1_795_000_000_000;
+const FILE: &str = r#"{
+    "gateway": {"catalogue": [{"provider": "local", "model": "tiny", "usd_per_million": {"input": "1", "output": "2"}}]},
+    "providers": [{"name": "openai", "kind": "openai", "keys": [{"value": "sk-of-the-file"}]}],
+    "consumers": [{"name": "shop", "team": "web", "keys": [{"value": "sk-weir-static-key", "name": "fixed"}]}]
+}"#;
+
+/// A management whose store outlives it.
+struct Bench {
+    folder: tempfile::TempDir,
+    shelf: Memory,
+    published: Arc<Mutex<Vec<Snapshot>>>,
+    identities: Arc<Identities>,
+    hasher: KeyHasher,
+    now_ms: Arc<AtomicI64>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let identities = Arc::new(Identities::open(&folder.path().join("keys.sqlite")).expect("a table"));
+        Self {
+            folder,
+            shelf: Memory::default(),
+            published: Arc::default(),
+            identities,
+            hasher: KeyHasher::new(&[7; 32]),
+            now_ms: Arc::new(AtomicI64::new(NOW_MS)),
+        }
+    }
+
+    fn admin(&self, file: &str) -> GatewayAdmin {
+        let (published, now_ms) = (Arc::clone(&self.published), Arc::clone(&self.now_ms));
+        let calls = self.folder.path().join("calls");
+        GatewayAdmin::new(AdminParts {
+            file: "weir.yaml".to_owned(),
+            documents: documents(file),
+            outside: Box::new(Process),
+            catalogue: Box::new(self.shelf.clone()),
+            identities: Arc::clone(&self.identities),
+            hasher: self.hasher.clone(),
+            history: Some(CallReader::open(&calls).expect("a reader")),
+            ledger: None,
+            budgets: None,
+            counted: Arc::new(CountedCalls::new(
+                Calls::start(CallOptions::new(calls), Arc::new(|| NOW_MS)).expect("a writer"),
+            )),
+            providers: Box::new(|| {
+                vec![ProviderNumbers {
+                    name: "openai".to_owned(),
+                    kind: "openai".to_owned(),
+                    keys: vec![KeyNumbers {
+                        id: "openai#0".to_owned(),
+                        state: "limited".to_owned(),
+                    }],
+                    ..ProviderNumbers::default()
+                }]
+            }),
+            publish: Box::new(move |snapshot, _| published.lock().expect("no panic").push(snapshot)),
+            now_ms: Box::new(move || now_ms.load(Relaxed)),
+        })
+    }
+
+    /// One that has started with the usual file.
+    fn started(&self) -> GatewayAdmin {
+        let admin = self.admin(FILE);
+        let initial = admin.initial().expect("compiles");
+        assert_eq!(initial.faults, []);
+        admin
+    }
+
+    fn is_known(&self, key: &str) -> bool {
+        self.identities
+            .lookup(&self.hasher.hash(key.as_bytes()))
+            .is_some()
+    }
+}
+
+fn documents(text: &str) -> Documents {
+    serde_json::from_str(text).expect("documents")
+}
+
+fn put(kind: Kind, name: &str, body: Value) -> Change {
+    Change {
+        kind,
+        name: name.to_owned(),
+        body: Some(body),
+        if_version: None,
+    }
+}
+
+fn delete(kind: Kind, name: &str) -> Change {
+    Change {
+        kind,
+        name: name.to_owned(),
+        body: None,
+        if_version: None,
+    }
+}
+
+fn local() -> Change {
+    let body = json!({"kind": "openai_compatible", "base_url": "http://127.0.0.1:1/v1",
+        "keys": [{"value": "sk-local-secret"}], "headers": {"x-api-key": "sk-header-secret"}});
+    put(Kind::Providers, "local", body)
+}
+
+impl GatewayAdmin {
+    fn change(&self, change: Change) -> Result<Applied, GatewayError> {
+        self.apply(vec![change], false, "uid 0", false)
+    }
+}
+
+#[test]
+fn a_change_is_compiled_stored_and_in_force() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let applied = admin.change(local()).expect("applied");
+    assert_eq!(
+        (applied.created, applied.generation),
+        (vec!["providers/local".to_owned()], 2)
+    );
+    {
+        let published = bench.published.lock().expect("no panic");
+        assert_eq!(published.len(), 1);
+        let provider = &published[0].providers["local"];
+        assert_eq!(provider.keys[0].secret.expose(), "sk-local-secret");
+        assert_eq!(published[0].generation, 2);
+    }
+    let shown = admin.document(Kind::Providers, "local").expect("there");
+    assert_eq!((shown.origin.as_str(), shown.version), ("api", 1));
+    assert_eq!(shown.body["keys"][0]["value"], "***");
+    // What was shown, sent back with one field changed, keeps its secrets.
+    let mut body = shown.body;
+    body["idle_timeout_ms"] = 5_000.into();
+    let applied = admin
+        .change(put(Kind::Providers, "local", body))
+        .expect("applied");
+    assert_eq!(applied.changed, ["providers/local"]);
+    {
+        let published = bench.published.lock().expect("no panic");
+        let provider = &published[1].providers["local"];
+        assert_eq!(provider.keys[0].secret.expose(), "sk-local-secret");
+        assert_eq!(
+            provider.headers,
+            [("x-api-key".to_owned(), "sk-header-secret".to_owned())]
+        );
+        assert_eq!(provider.idle_timeout_ms, 5_000);
+    }
+    let again = admin.document(Kind::Providers, "local").expect("there").body;
+    let applied = admin
+        .change(put(Kind::Providers, "local", again))
+        .expect("applied");
+    assert_eq!((applied.unchanged.len(), applied.generation), (1, 3));
+    // A next run finds it.
+    let next = bench.admin(FILE);
+    let initial = next.initial().expect("compiles");
+    assert!(initial.snapshot.providers.contains_key("local"));
+    assert_eq!(initial.snapshot.generation, 4);
+}
+
+#[test]
+fn what_is_wrong_changes_nothing() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let check = |changes: Vec<Change>, expected: Result<&[&str], GatewayError>| {
+        let error = admin.apply(changes, false, "x", false).expect_err("refused");
+        match (error, expected) {
+            (GatewayError::Invalid(faults), Ok(fields)) => {
+                let found: Vec<&str> = faults.iter().map(|(field, _)| field.as_str()).collect();
+                assert_eq!(found, fields, "{faults:?}");
+            }
+            (error, expected) => assert_eq!(Some(error), expected.err()),
+        }
+    };
+    let provider = |body: Value| vec![put(Kind::Providers, "p", body)];
+    check(
+        provider(json!({"kind": "openai", "idle_timeout_ms": 0})),
+        Ok(&["providers/p: idle_timeout_ms"]),
+    );
+    check(
+        provider(json!({"kind": "openai", "keyes": []})),
+        Ok(&["providers/p: keyes"]),
+    );
+    check(provider(json!({"kind": "open"})), Ok(&["providers/p: kind"]));
+    check(
+        provider(json!({"kind": "openai", "keys": [{"env": "HOME"}]})),
+        Ok(&["providers/p: keys[0].env"]),
+    );
+    check(
+        provider(json!({"kind": "openai", "keys": [{"value": "***"}]})),
+        Ok(&["providers/p: keys[0].value"]),
+    );
+    check(
+        provider(json!({"name": "q", "kind": "openai"})),
+        Ok(&["providers/p: name"]),
+    );
+    check(provider(json!([1])), Ok(&["providers/p: body"]));
+    check(
+        provider(json!({"kind": "openai", "keys": [{}]})),
+        Ok(&["providers/p: keys[0]"]),
+    );
+    check(vec![local(), local()], Ok(&["providers/local"]));
+    check(
+        vec![put(Kind::Models, "m", json!({"targets": [{"model": "none/x"}]}))],
+        Ok(&["models/m: targets[0].model"]),
+    );
+    check(
+        vec![put(
+            Kind::Consumers,
+            "c",
+            json!({"keys": [{"value": "sk-weir-static-key"}]}),
+        )],
+        Ok(&["consumers/c: keys[0]"]),
+    );
+    check(
+        vec![put(
+            Kind::Consumers,
+            "c",
+            json!({"keys": [{"value": "another", "name": "fixed"}]}),
+        )],
+        Ok(&["consumers/c: keys"]),
+    );
+    check(
+        vec![put(Kind::Providers, "openai", json!({"kind": "openai"}))],
+        Err(GatewayError::Conflict(
+            "providers/openai comes from the file `weir.yaml`: change it there".to_owned(),
+        )),
+    );
+    check(
+        vec![delete(Kind::Models, "none")],
+        Err(GatewayError::NotFound("models/none".to_owned())),
+    );
+    let mut only_new = local();
+    only_new.if_version = Some(3);
+    check(
+        vec![only_new],
+        Err(GatewayError::Conflict(
+            "providers/local does not exist: read it again and repeat the change".to_owned(),
+        )),
+    );
+    assert_eq!(bench.published.lock().expect("no panic").len(), 0);
+    assert_eq!(bench.shelf.inside().expect("works").documents.len(), 0);
+    assert_eq!(admin.status()["generation"], 1);
+    // A store that fails: nothing is in force that is not stored.
+    bench.shelf.0.fails.store(true, Relaxed);
+    assert!(matches!(admin.change(local()), Err(GatewayError::Unavailable(_))));
+    assert!(matches!(admin.audit(1, None), Err(GatewayError::Unavailable(_))));
+    assert_eq!(bench.published.lock().expect("no panic").len(), 0);
+    assert!(admin.document(Kind::Providers, "local").is_none());
+}
+
+#[test]
+fn versions_dry_runs_and_pruning() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let model = |name: &str| {
+        put(
+            Kind::Models,
+            name,
+            json!({"targets": [{"model": "openai/gpt-4o"}]}),
+        )
+    };
+    admin
+        .apply(vec![model("a"), model("b"), local()], false, "x", false)
+        .expect("applied");
+    let mut stale = model("a");
+    stale.body = Some(json!({"targets": [{"model": "openai/gpt-4o-mini"}]}));
+    stale.if_version = Some(7);
+    assert!(matches!(
+        admin.change(stale.clone()),
+        Err(GatewayError::Conflict(_))
+    ));
+    stale.if_version = Some(1);
+    admin.change(stale).expect("applied");
+    assert_eq!(admin.document(Kind::Models, "a").expect("there").version, 2);
+    let all = admin.apply(vec![model("b")], true, "x", true).expect("a plan");
+    assert!(all.dry_run);
+    assert_eq!(all.removed, ["providers/local", "models/a"]);
+    assert_eq!(all.unchanged, ["models/b"]);
+    assert_eq!(admin.documents(Kind::Models).len(), 2);
+    admin.apply(vec![model("b")], true, "x", false).expect("applied");
+    assert_eq!(admin.documents(Kind::Models).len(), 1);
+    // The file's are not pruned.
+    assert_eq!(admin.documents(Kind::Providers).len(), 1);
+    // One that others need cannot go.
+    admin.change(local()).expect("applied");
+    let user = put(Kind::Models, "c", json!({"targets": [{"model": "local/tiny"}]}));
+    admin.change(user).expect("applied");
+    assert!(matches!(
+        admin.change(delete(Kind::Providers, "local")),
+        Err(GatewayError::Invalid(_))
+    ));
+}
+
+#[test]
+fn a_file_that_does_not_compile_leaves_what_was_in_force() {
+    let bench = Bench::new();
+    bench.started().change(local()).expect("applied");
+    let broken = r#"{"providers": [{"name": "openai", "kind": "opn"}]}"#;
+    let admin = bench.admin(broken);
+    let initial = admin.initial().expect("the last good one");
+    assert_eq!(initial.faults[0].0, "providers/openai: kind");
+    assert_eq!(initial.snapshot.providers.len(), 2);
+    assert_eq!(initial.snapshot.generation, 3);
+    assert!(bench.is_known("sk-weir-static-key"));
+    assert_eq!(admin.status()["faults"][0]["field"], "providers/openai: kind");
+    // A name that both claim.
+    let both = r#"{"providers": [{"name": "local", "kind": "openai"}]}"#;
+    let faults = admin
+        .reload(documents(both), Box::new(Process))
+        .expect_err("refused");
+    assert_eq!(faults[0].0, "providers/local");
+    assert!(faults[0].1.contains("weir.yaml"), "{faults:?}");
+    let generation = admin.reload(documents(FILE), Box::new(Process)).expect("mended");
+    assert_eq!(generation, 4);
+    assert_eq!(admin.status()["faults"], json!([]));
+    // Without one that was in force, there is nothing to start with.
+    assert!(Bench::new().admin(broken).initial().is_err());
+}
+
+#[test]
+fn keys_are_made_turned_and_ended() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let new = |name: Option<&str>, consumer: &str| NewKey {
+        consumer: consumer.to_owned(),
+        name: name.map(str::to_owned),
+        expires_in_s: None,
+    };
+    let made = admin
+        .create_key(&new(Some("till"), "shop"), "uid 0")
+        .expect("made");
+    let key = made["key"].as_str().expect("shown once").to_owned();
+    assert_eq!(
+        (key.len(), made["id"].as_str(), made["team"].as_str()),
+        (72, Some("till"), Some("web"))
+    );
+    assert!(bench.is_known(&key));
+    let error = |result: Result<Value, GatewayError>| result.expect_err("refused");
+    assert!(matches!(
+        error(admin.create_key(&new(Some("till"), "shop"), "x")),
+        GatewayError::Conflict(_)
+    ));
+    assert!(matches!(
+        error(admin.create_key(&new(Some("a b"), "shop"), "x")),
+        GatewayError::Invalid(_)
+    ));
+    assert!(matches!(
+        error(admin.create_key(&new(None, "nobody"), "x")),
+        GatewayError::Invalid(_)
+    ));
+    let never = NewKey {
+        expires_in_s: Some(0),
+        ..new(None, "shop")
+    };
+    assert!(matches!(
+        error(admin.create_key(&never, "x")),
+        GatewayError::Invalid(_)
+    ));
+    // Keys of documents are changed there.
+    assert!(matches!(
+        admin.revoke_key("fixed", "x"),
+        Err(GatewayError::Conflict(_))
+    ));
+    assert!(matches!(
+        error(admin.rotate_key("fixed", 0, "x")),
+        GatewayError::Conflict(_)
+    ));
+    assert_eq!(
+        admin.revoke_key("none", "x"),
+        Err(GatewayError::NotFound("keys/none".to_owned()))
+    );
+    // Turned with grace: both hold, then the new one alone.
+    let turned = admin.rotate_key("till", 60, "uid 0").expect("turned");
+    assert_eq!(turned["id"], "till.2");
+    assert!(bench.is_known(&key) && bench.is_known(turned["key"].as_str().expect("shown")));
+    let old = bench.identities.find("till").expect("still there");
+    assert!(old.is_valid(NOW_MS + 59_999) && !old.is_valid(NOW_MS + 60_000));
+    // Without: at once.
+    let last = admin.rotate_key("till.2", 0, "uid 0").expect("turned");
+    assert_eq!(last["id"], "till.3");
+    assert!(!bench.is_known(turned["key"].as_str().expect("shown")));
+    admin.revoke_key("till.3", "uid 0").expect("revoked");
+    assert!(!bench.is_known(last["key"].as_str().expect("shown")));
+    bench.now_ms.store(NOW_MS + 61_000, Relaxed);
+    let states: Vec<String> = admin
+        .keys()
+        .iter()
+        .map(|key| format!("{} {}", key["id"], key["state"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        states,
+        ["fixed valid", "till expired", "till.2 revoked", "till.3 revoked"]
+    );
+    let audit = admin.audit(100, None).expect("a history");
+    let entries: Vec<String> = audit["entries"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| {
+            format!(
+                "{} {} {}",
+                entry["name"],
+                entry["after"].is_null(),
+                entry["author"]
+            )
+            .replace('"', "")
+        })
+        .collect();
+    assert_eq!(
+        entries,
+        [
+            "till.3 true uid 0",
+            "till.2 true uid 0",
+            "till.3 false uid 0",
+            "till false uid 0",
+            "till.2 false uid 0",
+            "till false uid 0",
+        ]
+    );
+    // Pages of the history.
+    let page = admin.audit(4, None).expect("a history");
+    let rest = admin.audit(4, page["before"].as_u64()).expect("a history");
+    assert_eq!(
+        (rest["entries"].as_array().map(Vec::len), rest["before"].is_null()),
+        (Some(2), true)
+    );
+}
+
+/// A key that cannot be put into the history is not in force.
+#[test]
+fn a_key_nobody_can_account_for_does_not_live() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let before = bench.identities.len();
+    bench.shelf.0.fails.store(true, Relaxed);
+    let new = NewKey {
+        consumer: "shop".to_owned(),
+        name: None,
+        expires_in_s: None,
+    };
+    assert!(matches!(
+        admin.create_key(&new, "x"),
+        Err(GatewayError::Unavailable(_))
+    ));
+    assert_eq!(bench.identities.len(), before);
+    bench.shelf.0.fails.store(false, Relaxed);
+    let made = admin.create_key(&new, "x").expect("made");
+    let (id, key) = (
+        made["id"].as_str().expect("an id"),
+        made["key"].as_str().expect("a key"),
+    );
+    // Revoked all the same.
+    bench.shelf.0.fails.store(true, Relaxed);
+    assert!(matches!(
+        admin.revoke_key(id, "x"),
+        Err(GatewayError::Unavailable(_))
+    ));
+    assert!(!bench.is_known(key));
+}
+
+#[test]
+fn money_is_exact() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    let call = |model: &str, cost_pusd: i64, estimated: bool| CallRecord {
+        at_ms: NOW_MS,
+        model: model.into(),
+        consumer: "shop".into(),
+        cost_pusd,
+        estimated,
+        usage: llm::usage::Usage {
+            input: 10,
+            reasoning: 3,
+            ..llm::usage::Usage::default()
+        },
+        ..CallRecord::default()
+    };
+    // Two of them exceed what 64 bits hold.
+    let big = 9_000_000_000_000_000_001;
+    for one in [call("a", big, false), call("a", big, true), call("b", 1, false)] {
+        admin.counted.record(one);
+    }
+    admin.counted.record(CallRecord {
+        outcome: Outcome::RateLimited,
+        at_ms: NOW_MS,
+        status: 429,
+        ..CallRecord::default()
+    });
+    wait(admin.counted.flush());
+    let cost = admin.cost(&CostQuery::default()).expect("sums");
+    assert_eq!(cost["rows"][0]["of"], "a");
+    assert_eq!(cost["rows"][0]["cost_usd"], "18000000.000000000002");
+    assert_eq!(cost["rows"][0]["estimated_usd"], "9000000.000000000001");
+    assert_eq!(cost["total"]["cost_usd"], "18000000.000000000003");
+    assert_eq!(cost["total"]["tokens"]["reasoning"], 9);
+    assert_eq!(
+        (cost["total"]["calls"].as_u64(), cost["total"]["failed"].as_u64()),
+        (Some(4), Some(1))
+    );
+    for by in ["consumer", "team", "provider", "hour", "day"] {
+        let query = CostQuery {
+            by: Some(by.to_owned()),
+            ..CostQuery::default()
+        };
+        let sums = admin.cost(&query).expect("sums");
+        assert_eq!(sums["total"]["cost_usd"], "18000000.000000000003", "{by}");
+    }
+    let calls = |query: CallQuery| admin.calls(&query);
+    let query = || CallQuery {
+        limit: Some(2),
+        ..CallQuery::default()
+    };
+    let page = calls(query()).expect("calls");
+    assert_eq!(page["calls"].as_array().map(Vec::len), Some(2));
+    let rest = calls(CallQuery {
+        cursor: page["next"].as_str().map(str::to_owned),
+        ..query()
+    });
+    assert_eq!(rest.expect("calls")["calls"].as_array().map(Vec::len), Some(2));
+    let dear = CallQuery {
+        cost_min_usd: Some("0.5".to_owned()),
+        outcome: Some("ok".to_owned()),
+        ..CallQuery::default()
+    };
+    assert_eq!(
+        calls(dear).expect("calls")["calls"].as_array().map(Vec::len),
+        Some(2)
+    );
+    let text = |text: &str| Some(text.to_owned());
+    for wrong in [
+        CallQuery {
+            outcome: text("fine"),
+            ..query()
+        },
+        CallQuery {
+            cost_min_usd: text("much"),
+            ..query()
+        },
+        CallQuery {
+            cursor: text("x y"),
+            ..query()
+        },
+        CallQuery {
+            limit: Some(0),
+            ..query()
+        },
+    ] {
+        assert!(
+            matches!(calls(wrong.clone()), Err(GatewayError::Invalid(_))),
+            "{wrong:?}"
+        );
+    }
+    let by = CostQuery {
+        by: text("colour"),
+        ..CostQuery::default()
+    };
+    assert!(matches!(admin.cost(&by), Err(GatewayError::Invalid(_))));
+    let metrics = admin.metrics();
+    for line in [
+        "weir_gateway_calls_total{outcome=\"rate_limited\"} 1",
+        "weir_gateway_tokens_total{bucket=\"input\"} 30",
+        "weir_gateway_cost_usd_total 18000000.000000000003",
+        "weir_gateway_provider_keys{provider=\"openai\",state=\"limited\"} 1",
+        "weir_gateway_records_lost_total{of=\"queue\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|one| one == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+}
+
+/// Nothing that the management answers holds a secret.
+#[test]
+fn secrets_are_in_no_answer() {
+    let bench = Bench::new();
+    let admin = bench.started();
+    admin.change(local()).expect("applied");
+    let mut bodies = Vec::new();
+    for kind in Kind::ALL {
+        bodies.push(format!("{:?}", admin.documents(kind)));
+    }
+    let wrong = admin.change(put(
+        Kind::Providers,
+        "local",
+        json!({"kind": "nothing", "base_url": 5, "keys": [{"value": "sk-new-secret"}, {"value": "sk-other-secret", "what": 1}]}),
+    ));
+    bodies.push(format!("{wrong:?}"));
+    bodies.push(admin.audit(100, None).expect("a history").to_string());
+    bodies.push(admin.status().to_string());
+    bodies.push(admin.catalogue().to_string());
+    bodies.push(admin.metrics());
+    bodies.push(format!("{:?}", admin.keys()));
+    let all = bodies.concat();
+    for secret in ["secret", "sk-of-the-file", "static-key"] {
+        assert!(!all.contains(secret), "{secret} is in {all}");
+    }
+    assert!(all.contains("***"));
+}
