@@ -15,7 +15,7 @@ pub struct DropError {
 
 /// Linux' overflow id, `nobody` everywhere: owns no file, so the process can read only what
 /// everybody can.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// Becomes an ordinary user without any capability, and unable to regain one. Only the calling
 /// thread is changed for certain, so this must be called before there are others.

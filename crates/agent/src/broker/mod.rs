@@ -11,5 +11,5 @@ mod server;
 mod sockets;
 
 pub use client::Client;
-pub use drop::{DropError, drop_privileges};
+pub use drop::{DropError, NOBODY, drop_privileges};
 pub use server::{Broker, ServeEnd};

@@ -1,7 +1,5 @@
 //! The gateway's documents, checked and compiled, with what stands elsewhere: environment and files.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "the role that uses it comes next"))]
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read as _;

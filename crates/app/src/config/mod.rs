@@ -182,12 +182,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Reads and checks a file.
-pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
-    read_with(path, None)
-}
-
-/// The same, and compiles what it tells the gateway.
+/// Reads and checks a file, and compiles what it tells the gateway.
 pub(crate) fn read_and_compile(path: &Path) -> Result<Config, ConfigError> {
     read_with(path, Some(&gateway::Process))
 }

@@ -21,12 +21,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::gateway::role::{self, Prepared};
 use super::sockets::{self, Listeners};
 use super::{report, tokens, worker};
+use crate::config;
 
 /// Starts of the worker within [`RESTART_WINDOW`] before the broker gives up.
 const RESTARTS_MAX: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// Time a worker has to take a changed configuration.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time a worker has to send the rest of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +39,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between looks at a worker that is to end.
 const POLL_MS: u16 = 20;
 
-/// Time the worker has to end by itself.
+/// Time the worker has to end by itself, besides what the gateway's open requests have.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(
@@ -43,11 +48,21 @@ pub(super) fn run(
     listen: SocketAddr,
     socket: &Path,
     persist: bool,
+    gateway: Option<Prepared>,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = block_signals().context("cannot set up signals")?;
     let mut loaded = load::load(instance, options)?;
-    let outcome = supervise(instance, options, &mut loaded, listen, socket, &signals, started);
+    let outcome = supervise(
+        instance,
+        options,
+        &mut loaded,
+        listen,
+        socket,
+        &signals,
+        started,
+        gateway,
+    );
     loaded.remove_tc_filters();
     if !persist {
         instance.remove_pins()?;
@@ -66,6 +81,10 @@ fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a run is made of, each from another place"
+)]
 fn supervise(
     instance: &Instance,
     options: &LoadOptions,
@@ -74,12 +93,16 @@ fn supervise(
     socket: &Path,
     signals: &SignalFd,
     started: Instant,
+    mut gateway: Option<Prepared>,
 ) -> anyhow::Result<ExitCode> {
     let mut notes = loaded.notes.clone();
     let listeners = sockets::bind(listen, socket, &mut notes)?;
     let tokens = Arc::new(tokens::TokenFile::open(instance.name())?);
     let facts = Arc::new(report::Facts::of(instance, options, loaded, notes));
     report::print_start(&facts, listen, socket, started);
+    for address in gateway.iter().flat_map(Prepared::addresses) {
+        say(&format!("gateway: {address}"));
+    }
     let broker = Broker {
         flows: loaded.maps.flows.try_clone()?,
         sockets: loaded.maps.sockets.try_clone()?,
@@ -91,10 +114,22 @@ fn supervise(
         let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
         ours.set_read_timeout(Some(REQUEST_TIMEOUT))
             .context("cannot limit the worker's time")?;
-        let pid = start_worker(&facts, &listeners, &tokens, loaded, theirs)?;
-        match serve_until(&broker, &mut ours, signals)? {
+        let (mut tell, told) = UnixStream::pair().context("cannot make a socket pair")?;
+        tell.set_read_timeout(Some(RELOAD_TIMEOUT))
+            .context("cannot limit the worker's time")?;
+        let pid = start_worker(
+            &facts,
+            &listeners,
+            &tokens,
+            loaded,
+            (theirs, told),
+            gateway.as_ref(),
+        )?;
+        let reload = || reload(&mut tell, gateway.as_mut());
+        match serve_until(&broker, &mut ours, signals, reload)? {
             Stop::Signal => {
-                stop_worker(&broker, pid, &mut ours);
+                let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
+                stop_worker(&broker, pid, &mut ours, STOP_TIMEOUT + drain);
                 return Ok(ExitCode::SUCCESS);
             }
             Stop::WorkerGone => {
@@ -118,8 +153,42 @@ enum Stop {
     WorkerGone,
 }
 
+/// Reads the configuration file again and tells the worker what it says of the gateway.
+fn reload(tell: &mut UnixStream, gateway: Option<&mut Prepared>) {
+    let Some(gateway) = gateway else {
+        say("SIGHUP: nothing to read again, the gateway is off");
+        return;
+    };
+    let file = gateway.file().to_owned();
+    let told = config::read_and_compile(Path::new(&file))
+        .map_err(anyhow::Error::from)
+        .and_then(|config| role::Told::new(config.gateway.unwrap_or_default()));
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            say(&format!(
+                "{file} is not taken, what was in force stays: {error:#}"
+            ));
+            return;
+        }
+    };
+    match role::tell(tell, &told) {
+        Ok(faults) if faults.is_empty() => {
+            say(&format!("{file} is in force"));
+            gateway.replace(told);
+        }
+        Ok(faults) => say(&format!("{file} is not taken whole: {}", faults.join("; "))),
+        Err(error) => say(&format!("{file} is not taken: {error:#}")),
+    }
+}
+
 /// Answers the worker until it is gone or a signal asks to stop.
-fn serve_until(broker: &Broker, stream: &mut UnixStream, signals: &SignalFd) -> anyhow::Result<Stop> {
+fn serve_until(
+    broker: &Broker,
+    stream: &mut UnixStream,
+    signals: &SignalFd,
+    mut reload: impl FnMut(),
+) -> anyhow::Result<Stop> {
     loop {
         let mut waiting = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -132,7 +201,9 @@ fn serve_until(broker: &Broker, stream: &mut UnixStream, signals: &SignalFd) -> 
         let [signal_ready, request_ready] = waiting.map(|one| one.any().unwrap_or(false));
         if signal_ready {
             while let Ok(Some(signal)) = signals.read_signal() {
-                if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                if signal.ssi_signo == Signal::SIGHUP as u32 {
+                    reload();
+                } else if signal.ssi_signo != Signal::SIGCHLD as u32 {
                     return Ok(Stop::Signal);
                 }
             }
@@ -156,7 +227,8 @@ fn start_worker(
     listeners: &Listeners,
     tokens: &Arc<tokens::TokenFile>,
     loaded: &Loaded,
-    theirs: UnixStream,
+    (theirs, told): (UnixStream, UnixStream),
+    gateway: Option<&Prepared>,
 ) -> anyhow::Result<Pid> {
     let maps = WorkerMaps::of(&loaded.maps).context("cannot open the maps for reading")?;
     let parent = nix::unistd::getpid();
@@ -164,12 +236,13 @@ fn start_worker(
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let mut kept: Vec<RawFd> = vec![theirs.as_raw_fd(), tokens.as_raw_fd()];
+            let mut kept: Vec<RawFd> = vec![theirs.as_raw_fd(), told.as_raw_fd(), tokens.as_raw_fd()];
+            kept.extend(gateway.iter().flat_map(|gateway| gateway.descriptors()));
             kept.extend(maps.descriptors().iter().map(AsRawFd::as_raw_fd));
             kept.extend(listeners.tcp.iter().map(AsRawFd::as_raw_fd));
             kept.extend(listeners.unix.iter().map(AsRawFd::as_raw_fd));
             close_all_but(&kept);
-            let code = match worker::run(facts, listeners, tokens, maps, theirs, parent) {
+            let code = match worker::run(facts, listeners, tokens, maps, (theirs, told), parent, gateway) {
                 Ok(()) => 0,
                 Err(error) => {
                     say(&format!("worker: {error:#}"));
@@ -199,9 +272,9 @@ fn close_all_but(kept: &[RawFd]) {
     }
 }
 
-fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream) {
+fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream, timeout: Duration) {
     let _ = kill(pid, Signal::SIGTERM);
-    let deadline = Instant::now() + STOP_TIMEOUT;
+    let deadline = Instant::now() + timeout;
     let mut is_talking = true;
     while Instant::now() < deadline {
         if !matches!(

@@ -19,6 +19,7 @@ use policy::filter::{Field, Filter, Value};
 use serde::Serialize;
 use wire::{ABI_VERSION, Reject};
 
+use super::gateway::admin::GatewayAdmin;
 use super::report::{Facts, hook_name};
 use super::tokens::TokenFile;
 
@@ -33,14 +34,21 @@ pub(super) struct RunningHost {
     shared: Arc<Shared>,
     facts: Arc<Facts>,
     tokens: Arc<TokenFile>,
+    gateway: Option<Arc<GatewayAdmin>>,
 }
 
 impl RunningHost {
-    pub(super) fn new(facts: Arc<Facts>, tokens: Arc<TokenFile>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        facts: Arc<Facts>,
+        tokens: Arc<TokenFile>,
+        shared: Arc<Shared>,
+        gateway: Option<Arc<GatewayAdmin>>,
+    ) -> Self {
         Self {
             shared,
             facts,
             tokens,
+            gateway,
         }
     }
 
@@ -54,6 +62,10 @@ impl RunningHost {
 }
 
 impl control::Host for RunningHost {
+    fn gateway(&self) -> Option<&dyn control::gateway::GatewayHost> {
+        self.gateway.as_deref().map(|gateway| gateway as _)
+    }
+
     fn status(&self) -> Status {
         let counters = self.shared.counters().clone();
         let (flows, states, lost_here) = {

@@ -65,7 +65,7 @@ impl RunArgs {
     /// The configuration file, if any, under what was given on the command line.
     fn settings(&self) -> Result<Settings, ConfigError> {
         let file = match &self.config {
-            Some(path) => config::read(path)?,
+            Some(path) => config::read_and_compile(path)?,
             None => Config::default(),
         };
         let interfaces = if self.iface.is_empty() {
@@ -73,6 +73,7 @@ impl RunArgs {
         } else {
             self.iface.clone()
         };
+        let told_by = self.config.as_ref().map(|path| path.display().to_string());
         let name = self
             .instance
             .clone()
@@ -88,6 +89,8 @@ impl RunArgs {
                 .or(file.control.socket)
                 .unwrap_or_else(|| instance::socket_path(&name)),
             name,
+            data: file.data.unwrap_or_else(tokens::data_folder),
+            gateway: told_by.zip(file.gateway),
             persist: self.persist || file.agent.persist,
             flow_rows: self.flow_rows.unwrap_or(file.agent.flow_rows),
             new_flows_per_s: self.new_flows_per_s.unwrap_or(file.agent.new_flows_per_s),
@@ -96,7 +99,7 @@ impl RunArgs {
 }
 
 /// What one run does.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Settings {
     /// Empty for that of the default route.
     interfaces: Vec<String>,
@@ -107,6 +110,10 @@ struct Settings {
     persist: bool,
     flow_rows: u32,
     new_flows_per_s: u32,
+    /// Where data is kept.
+    data: PathBuf,
+    /// The file, and what it tells the gateway; `None`: the gateway is off.
+    gateway: Option<(String, policy::gateway::document::Documents)>,
 }
 
 /// Bytes of the event ring.
@@ -156,12 +163,26 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         samples_per_direction: SAMPLES_PER_DIRECTION,
         hash_keys: hash_keys()?,
     };
+    let gateway = settings.gateway.and_then(|(file, documents)| {
+        let owner = nix::unistd::Uid::effective()
+            .is_root()
+            .then_some(agent::broker::NOBODY);
+        let prepared = gateway::role::Told::new(documents).and_then(|told| {
+            gateway::role::Prepared::new(told, &file, &settings.name, &settings.data, owner)
+        });
+        prepared
+            .map_err(|error| {
+                let _ = writeln!(std::io::stderr(), "weir: the gateway is off: {error:#}");
+            })
+            .ok()
+    });
     broker::run(
         &instance,
         &options,
         settings.listen,
         &settings.socket,
         settings.persist,
+        gateway,
     )
 }
 
@@ -245,6 +266,8 @@ mod tests {
             persist: false,
             flow_rows: 131_072,
             new_flows_per_s: Budgets::default().first_packets_per_s,
+            data: tokens::data_folder(),
+            gateway: None,
         };
         check("", &[], built_in());
         let file = "agent: { interfaces: [eth1], xdp: on, instance: a, persist: true, flow_rows: 4096 }\n\

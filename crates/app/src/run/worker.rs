@@ -1,5 +1,6 @@
 //! The process without privileges: the loop that reads the kernel's maps, and the admin API.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 
+use super::gateway::role::{self, Prepared, Role};
 use super::host::RunningHost;
 use super::report::Facts;
 use super::sockets::Listeners;
@@ -22,8 +24,9 @@ pub(super) fn run(
     listeners: &Listeners,
     tokens: &Arc<TokenFile>,
     maps: WorkerMaps,
-    broker: UnixStream,
+    (broker, told): (UnixStream, UnixStream),
     parent: Pid,
+    gateway: Option<&Prepared>,
 ) -> anyhow::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
     if nix::unistd::getppid() != parent {
@@ -39,9 +42,21 @@ pub(super) fn run(
     let interfaces = facts.attached.iter().map(|one| one.ifindex).collect();
     let mut worker = Worker::new(Arc::clone(&shared), interfaces)?;
     let stop = Arc::new(AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let host: Arc<dyn control::Host> =
-            Arc::new(RunningHost::new(Arc::clone(facts), Arc::clone(tokens), shared));
+    let role = gateway.and_then(start_gateway);
+    let told_ends = told.try_clone().context("cannot duplicate a socket")?;
+    let reloads = role.as_ref().map(|role| {
+        let (admin, certificates) = (role.admin(), role.certificates());
+        std::thread::spawn(move || role::listen(told, &admin, &certificates))
+    });
+    let outcome = std::thread::scope(|scope| {
+        let admin = role.as_ref().map(Role::admin);
+        // Dropped with the server, so that nothing holds the gateway's stores when they are closed.
+        let host: Arc<dyn control::Host> = Arc::new(RunningHost::new(
+            Arc::clone(facts),
+            Arc::clone(tokens),
+            shared,
+            admin,
+        ));
         let updates = scope.spawn({
             let stop = Arc::clone(&stop);
             move || worker.run(|| stop.load(Ordering::Relaxed))
@@ -54,7 +69,24 @@ pub(super) fn run(
                 .and(served),
             Err(_) => bail!("the thread that reads the kernel's maps panicked"),
         }
-    })
+    });
+    let _ = told_ends.shutdown(std::net::Shutdown::Both);
+    if let Some(reloads) = reloads {
+        let _ = reloads.join();
+    }
+    if let Some(role) = role {
+        role.stop();
+    }
+    outcome
+}
+
+/// A gateway that cannot start says so; the other roles go on.
+fn start_gateway(prepared: &Prepared) -> Option<Role> {
+    Role::start(prepared)
+        .map_err(|error| {
+            let _ = writeln!(std::io::stderr(), "weir: the gateway is off: {error:#}");
+        })
+        .ok()
 }
 
 /// Ctrl-C reaches the whole process group; the broker decides and sends SIGTERM.

@@ -148,6 +148,7 @@ impl Whole {
         target: &Target,
         body: Bytes,
         content_type: Option<HeaderValue>,
+        request_id: &[u8; 16],
     ) -> Result<Self, String> {
         match job.operation {
             Operation::Chat => {}
@@ -168,8 +169,18 @@ impl Whole {
             return Ok(Self::as_it_came(body, usage));
         }
         let value: Value = serde_json::from_slice(&body).map_err(|error| format!("not JSON: {error}"))?;
-        let answer = convert::read_answer(wire, value).map_err(|error| error.to_string())?;
+        let mut answer = convert::read_answer(wire, value).map_err(|error| error.to_string())?;
         let usage = answer.usage;
+        // Some formats leave out what others demand.
+        if answer.id.is_empty() {
+            answer.id = id_text(request_id);
+        }
+        if answer.model.is_empty() {
+            answer.model = target.model.to_string();
+        }
+        answer
+            .created_s
+            .get_or_insert_with(|| crate::clock::unix_ms() / 1000);
         let mut whole = Self {
             body: Bytes::new(),
             usage,

@@ -226,7 +226,8 @@ impl Ai {
         let body = response.into_body().collect(limit).await;
         let body = body.map_err(|error| broken(&error.to_string()))?;
         state.succeeded(call.record.latency.first_byte_us.into());
-        let whole = Whole::read(job, wire, target, body, content_type).map_err(|words| broken(&words))?;
+        let whole = Whole::read(job, wire, target, body, content_type, &call.record.request_id)
+            .map_err(|words| broken(&words))?;
         call.usage = whole.usage;
         call.usage_is_final = true;
         call.estimate.answer_bytes = whole.body.len() as u64;

@@ -90,6 +90,9 @@ pub struct Certificate {
     pub chain: String,
     /// The file of the key.
     pub key: String,
+    /// Names it is for, exact or `*.example`; none: for all others.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// What is kept of calls.

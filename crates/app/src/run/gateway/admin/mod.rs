@@ -34,7 +34,6 @@ use crate::config::gateway::Recorded;
 use book::{ApiDocuments, Compiled, FileDocuments, Stored};
 
 pub(crate) use book::Faults;
-#[cfg_attr(not(test), allow(unused_imports, reason = "the role that uses it comes next"))]
 pub(crate) use numbers::{CountedCalls, KeyNumbers, ProviderNumbers};
 
 /// Most entries of the history in one answer.
@@ -338,7 +337,7 @@ impl GatewayAdmin {
                         );
                     }
                     Ok(body) if was.as_ref().is_some_and(|was| was.body == body) => {
-                        applied.unchanged.push(of)
+                        applied.unchanged.push(of);
                     }
                     Ok(body) => {
                         if was.is_some() {
