@@ -138,7 +138,7 @@ pub struct Counts {
     pub requests: AtomicU64,
     /// Requests refused before the handler: their framing is ambiguous or broken.
     pub bad_requests: AtomicU64,
-    /// Requests whose client left before the answer's end.
+    /// Requests whose client left before the end of the answer was handed to its socket.
     pub abandoned: AtomicU64,
     /// Connections closed: header or TLS handshake too slow.
     pub slow_headers: AtomicU64,
