@@ -11,6 +11,10 @@
 //! | a thread per core, upstream connection driven by the request | 64 000–72 000 | 13.1–15.6 |
 //! | one runtime of two threads, pool behind a mutex | 54 000–59 000 | 15.1–16.6 |
 //!
+//! The finished gateway beside nginx, same setup but on a machine busy with other work (medians of four rounds): as a
+//! plain proxy 0.98 of nginx's requests a second at 1.3 of its processor time; a REST service with key, limit and
+//! record (no sink behind it) 0.77 at 1.6. To be measured again when the machine is quiet.
+//!
 //! One task per listening socket takes connections and gives each to the thread that has the fewest. Sockets are
 //! bound by the caller. Several processes may take from the same socket: a connection that one has taken, it serves.
 

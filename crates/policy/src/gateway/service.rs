@@ -183,6 +183,9 @@ pub(super) fn read(
                 ),
             }
         }
+        if let Some(cors) = &service.cors {
+            check_cors(cors, &format!("{path}.cors"), faults);
+        }
         let owner = format!("service/{}", service.name);
         let routes = service.routes.iter().enumerate();
         let routes =
@@ -209,6 +212,110 @@ pub(super) fn read(
         }));
     }
     out
+}
+
+/// Is it a name of a header or of a method (a token of RFC 9110, 5.6.2)?
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// May it be the value of a header?
+fn is_value(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
+}
+
+fn methods(methods: &[String], path: &str, faults: &mut Faults) {
+    for (idx, method) in methods.iter().enumerate() {
+        if !is_token(method) {
+            faults.add(
+                format!("{path}[{idx}]"),
+                format!("expected a method as GET, found `{method}`"),
+            );
+        }
+    }
+}
+
+fn header_change(change: &HeaderChange, path: &str, faults: &mut Faults) {
+    let mut name = |path: String, name: &str| {
+        if !is_token(name) {
+            faults.add(
+                path,
+                format!("expected the name of a header, as x-team, found `{name}`"),
+            );
+        }
+    };
+    for (idx, one) in change.remove.iter().enumerate() {
+        name(format!("{path}.remove[{idx}]"), one);
+    }
+    for (kind, pairs) in [("set", &change.set), ("add", &change.add)] {
+        for one in pairs.keys() {
+            name(format!("{path}.{kind}.{one}"), one);
+        }
+    }
+    for (kind, pairs) in [("set", &change.set), ("add", &change.add)] {
+        for (one, value) in pairs {
+            if !is_value(value) {
+                faults.add(
+                    format!("{path}.{kind}.{one}"),
+                    "expected printable ASCII in the value of a header".to_owned(),
+                );
+            }
+        }
+    }
+}
+
+fn check_rewrite(rewrite: &str, pattern: &[Segment], path: &str, faults: &mut Faults) {
+    if !rewrite.starts_with('/') {
+        faults.add(
+            path.to_owned(),
+            format!("expected a path from the root, as /v2/*, found `{rewrite}`"),
+        );
+    }
+    if rewrite.contains('*') && !pattern.contains(&Segment::Rest) {
+        faults.add(
+            path.to_owned(),
+            "expected no `*`, since the path of the route has none".to_owned(),
+        );
+    }
+    let mut left = rewrite;
+    while let Some((_, after)) = left.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else {
+            faults.add(
+                path.to_owned(),
+                format!("expected `}}` after `{{`, found `{rewrite}`"),
+            );
+            return;
+        };
+        if !pattern.contains(&Segment::Parameter(name.to_owned())) {
+            faults.add(
+                path.to_owned(),
+                format!("expected a name that the path of the route has, found `{{{name}}}`"),
+            );
+        }
+        left = after;
+    }
+}
+
+fn check_cors(cors: &Cors, path: &str, faults: &mut Faults) {
+    if cors.credentials.unwrap_or(false) && cors.origins.iter().any(|origin| origin == "*") {
+        faults.add(
+            format!("{path}.credentials"),
+            "expected origins by name: browsers take no credentials with `*`".to_owned(),
+        );
+    }
+    methods(&cors.methods, &format!("{path}.methods"), faults);
+    for (kind, names) in [("headers", &cors.headers), ("expose", &cors.expose)] {
+        for (idx, name) in names.iter().enumerate() {
+            if !is_token(name) {
+                let words = format!("expected the name of a header, as x-team, found `{name}`");
+                faults.add(format!("{path}.{kind}[{idx}]"), words);
+            }
+        }
+    }
 }
 
 fn read_jwt(jwt: &document::Jwt, path: &str, names: &Names<'_>, faults: &mut Faults) -> Jwt {
@@ -275,6 +382,26 @@ fn route(
             Err(words) => faults.add(format!("{path}.url"), words),
         }
     }
+    methods(&route.methods, &format!("{path}.methods"), faults);
+    for (name, change) in [
+        ("request_headers", &route.request_headers),
+        ("response_headers", &route.response_headers),
+    ] {
+        if let Some(change) = change {
+            header_change(change, &format!("{path}.{name}"), faults);
+        }
+    }
+    if let Some(host) = &route.host
+        && !is_value(host)
+    {
+        faults.add(
+            format!("{path}.host"),
+            format!("expected a host as shop.example, found `{host}`"),
+        );
+    }
+    if let Some(rewrite) = &route.rewrite {
+        check_rewrite(rewrite, &pattern, &format!("{path}.rewrite"), faults);
+    }
     let breaker = route.breaker.clone().unwrap_or_default();
     Some(Route {
         path: route.path.as_str().into(),
@@ -310,4 +437,91 @@ fn route(
             successes: health.successes.unwrap_or(2),
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gateway::compile::{Outside, compile};
+    use serde_json::{Value, json};
+
+    struct Nothing;
+
+    impl Outside for Nothing {
+        fn env(&self, _: &str) -> Result<String, String> {
+            Err("not set".to_owned())
+        }
+
+        fn file(&self, _: &str) -> Result<String, String> {
+            Err("no such file".to_owned())
+        }
+    }
+
+    /// The paths of all that is wrong in a service with this route and these other fields.
+    #[track_caller]
+    fn check(route: Value, service: Value, expected: &[&str]) {
+        let merge = |mut base: Value, more: Value| {
+            let more = more.as_object().cloned().unwrap_or_default();
+            base.as_object_mut().expect("an object").extend(more);
+            base
+        };
+        let route = merge(
+            json!({ "path": "/a/{id}/*", "upstreams": [{ "url": "http://127.0.0.1:1" }] }),
+            route,
+        );
+        let service = merge(
+            json!({ "name": "s", "auth": ["none"], "routes": [route] }),
+            service,
+        );
+        let documents = serde_json::from_value(json!({ "services": [service] })).expect("documents");
+        let faults = compile(&documents, &Nothing, llm::catalogue::Catalogue::shipped(), 1)
+            .err()
+            .unwrap_or_default();
+        let found: Vec<String> = faults
+            .iter()
+            .map(|fault| fault.field.trim_start_matches("services[0].").to_owned())
+            .collect();
+        assert_eq!(found, expected, "{faults:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_service_is_named() {
+        let none = || json!({});
+        check(none(), none(), &[]);
+        check(json!({ "rewrite": "/b/{id}/*" }), none(), &[]);
+        check(json!({ "rewrite": "b" }), none(), &["routes[0].rewrite"]);
+        check(json!({ "rewrite": "/{other}" }), none(), &["routes[0].rewrite"]);
+        check(json!({ "rewrite": "/{id" }), none(), &["routes[0].rewrite"]);
+        check(
+            json!({ "path": "/a", "rewrite": "/*" }),
+            none(),
+            &["routes[0].rewrite"],
+        );
+        check(
+            json!({ "methods": ["GET", "P T"] }),
+            none(),
+            &["routes[0].methods[1]"],
+        );
+        check(json!({ "host": "a\nb" }), none(), &["routes[0].host"]);
+        check(
+            json!({ "request_headers": { "remove": ["x y"], "set": { "x-a": "b\r\nc" }, "add": { "": "v" } } }),
+            none(),
+            &[
+                "routes[0].request_headers.remove[0]",
+                "routes[0].request_headers.add.",
+                "routes[0].request_headers.set.x-a",
+            ],
+        );
+        check(
+            none(),
+            json!({ "cors": { "origins": ["*"], "credentials": true } }),
+            &["cors.credentials"],
+        );
+        check(
+            none(),
+            json!({ "cors": { "origins": ["*"], "headers": ["a b"] } }),
+            &["cors.headers[0]"],
+        );
+        check(none(), json!({ "auth": [] }), &["auth"]);
+        check(none(), json!({ "auth": ["jwt"] }), &["jwt"]);
+    }
 }
