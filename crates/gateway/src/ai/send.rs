@@ -80,7 +80,13 @@ pub(super) async fn request(
         .map_err(|_| misconfigured(provider, "its address with this model is no path"))?;
     let headers = request.headers_mut();
     let is_stream = job.head.stream && job.operation == Operation::Chat;
-    headers.insert(CONTENT_TYPE, job.content_type.clone());
+    // Clients say all kinds of things of a body that was read as JSON.
+    let content_type = if job.operation == Operation::Passthrough {
+        job.content_type.clone()
+    } else {
+        JSON
+    };
+    headers.insert(CONTENT_TYPE, content_type);
     let accept = match wire {
         _ if !is_stream => JSON,
         Format::Converse => HeaderValue::from_static("application/vnd.amazon.eventstream"),
