@@ -65,6 +65,8 @@ pub(crate) enum ClientError {
         hint: String,
         /// A wrong filter with carets under the place.
         shown: Option<String>,
+        /// What is wrong with what was sent.
+        faults: Vec<Fault>,
     },
     #[error("{place} does not answer as weir does: {reason}")]
     Broken { place: String, reason: String },
@@ -77,7 +79,7 @@ impl ClientError {
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::BadPlace(_) | Self::TokenFile { .. } => true,
-            Self::Api { code, .. } => matches!(code.as_str(), "bad_filter" | "bad_query"),
+            Self::Api { code, .. } => matches!(code.as_str(), "bad_filter" | "bad_query" | "invalid"),
             _ => false,
         }
     }
@@ -139,6 +141,15 @@ struct ErrorFields {
     message: String,
     hint: String,
     shown: Option<String>,
+    #[serde(default)]
+    faults: Vec<Fault>,
+}
+
+/// One thing that is wrong with what was sent.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Fault {
+    pub(crate) field: String,
+    pub(crate) message: String,
 }
 
 impl Client {
@@ -161,16 +172,31 @@ impl Client {
 
     /// The answer to `GET path`, read as JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.json(Method::GET, path).await
+        self.json(Method::GET, path, Bytes::new()).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.json(Method::POST, path).await
+        self.json(Method::POST, path, Bytes::new()).await
+    }
+
+    /// The answer to a document.
+    pub(crate) async fn post_document<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        self.json(Method::POST, path, document.to_string().into()).await
+    }
+
+    /// The answer to `DELETE path`, as it is.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Bytes, ClientError> {
+        let (place, response) = self.send(Method::DELETE, path, Bytes::new()).await?;
+        body(&place, response).await
     }
 
     /// An answer that has no end of its own.
     pub(crate) async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
-        let (place, response) = self.send(Method::GET, path).await?;
+        let (place, response) = self.send(Method::GET, path, Bytes::new()).await?;
         Ok(Stream {
             place,
             body: response.into_body(),
@@ -178,8 +204,13 @@ impl Client {
         })
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
-        let (place, response) = self.send(method, path).await?;
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        sent: Bytes,
+    ) -> Result<T, ClientError> {
+        let (place, response) = self.send(method, path, sent).await?;
         let bytes = body(&place, response).await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Broken {
             place,
@@ -188,10 +219,15 @@ impl Client {
     }
 
     /// Sends to the first place that can be reached.
-    async fn send(&self, method: Method, path: &str) -> Result<(String, Response<Incoming>), ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        sent: Bytes,
+    ) -> Result<(String, Response<Incoming>), ClientError> {
         let mut refused = None;
         for place in &self.places {
-            match self.send_to(place, method.clone(), path).await {
+            match self.send_to(place, method.clone(), path, sent.clone()).await {
                 Err(ClientError::Connect { source, .. }) if is_absent(&source) => {}
                 // Root's socket is not for everyone; the next place may be.
                 Err(error @ ClientError::Connect { .. }) => refused = Some(error),
@@ -210,6 +246,7 @@ impl Client {
         place: &Place,
         method: Method,
         path: &str,
+        sent: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
         let connect = |source| ClientError::Connect {
             place: place.name(),
@@ -240,11 +277,14 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, host);
+        if !sent.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
         if let (Some(token), Place::Tcp(_)) = (&self.token, place) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
-            .body(Full::<Bytes>::default())
+            .body(Full::new(sent))
             .map_err(|error| ClientError::Broken {
                 place: place.name(),
                 reason: error.to_string(),
@@ -265,6 +305,7 @@ impl Client {
                 message: error.message,
                 hint: error.hint,
                 shown: error.shown,
+                faults: error.faults,
             },
             Err(_) => ClientError::Broken {
                 place: place.name(),

@@ -38,6 +38,25 @@ enum Action {
     /// Tokens for the admin API
     #[command(subcommand)]
     Token(cli::flows::TokenArgs),
+    /// Documents of the gateway: providers, models, consumers, services, prompts, guardrails
+    Get(cli::gateway::GetArgs),
+    /// Make the gateway's documents those of files; shows what changes
+    Apply(cli::gateway::ApplyArgs),
+    /// What `weir apply` would change; ends with 1 if something
+    Diff(cli::gateway::DiffArgs),
+    /// Remove a document of the gateway
+    Delete(cli::gateway::DeleteArgs),
+    /// The gateway's documents as YAML, without their secrets
+    Export(cli::gateway::ExportArgs),
+    /// Keys of clients of the gateway
+    #[command(subcommand)]
+    Key(cli::gateway::KeyArgs),
+    /// Records of calls through the gateway
+    Calls(cli::gateway::CallsArgs),
+    /// What the gateway's calls cost
+    Cost(cli::gateway::CostArgs),
+    /// What the gateway has in force, and how providers and budgets are
+    Gateway(cli::gateway::GatewayArgs),
     /// What is in capture files, by flow
     Read(cli::read::ReadArgs),
     /// Every BPF program of the host: where it is attached, what it costs
@@ -74,6 +93,15 @@ fn main() -> ExitCode {
         Action::Flows(args) => cli::flows::flows(&args),
         Action::Status(args) => cli::flows::status(&args),
         Action::Token(args) => cli::flows::token(&args),
+        Action::Get(args) => cli::gateway::get(&args),
+        Action::Apply(args) => cli::gateway::apply(&args),
+        Action::Diff(args) => cli::gateway::diff(&args),
+        Action::Delete(args) => cli::gateway::delete(&args),
+        Action::Export(args) => cli::gateway::export(&args),
+        Action::Key(args) => cli::gateway::key(&args),
+        Action::Calls(args) => cli::gateway::calls(&args),
+        Action::Cost(args) => cli::gateway::cost(&args),
+        Action::Gateway(args) => cli::gateway::state(&args),
         Action::Filter => cli::help::filter_fields(),
         Action::Completions(args) => cli::help::completions(&args),
         Action::Man(args) => cli::help::man(&args, Arguments::command()),

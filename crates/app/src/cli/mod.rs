@@ -5,6 +5,7 @@ pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod flows;
+pub(crate) mod gateway;
 pub(crate) mod help;
 pub(crate) mod programs;
 pub(crate) mod read;

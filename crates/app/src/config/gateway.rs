@@ -187,3 +187,29 @@ pub(crate) fn check_schema(sections: &Value) -> Vec<Fault> {
     });
     faults.collect()
 }
+
+/// The documents of a file that holds nothing else, checked against the schema: `{"providers": [...]}`, as
+/// they are written.
+pub(crate) fn read_sections(path: &std::path::Path) -> Result<Value, super::ConfigError> {
+    let text = super::read_text(path)?;
+    let faulty = |faults| super::ConfigError {
+        file: path.display().to_string(),
+        faults,
+    };
+    let document = super::document::load(&text).map_err(faulty)?;
+    let mut checked = super::document::check(&document, &super::schema());
+    for section in ["agent", "control", "store", "gateway"] {
+        if checked.value.get(section).is_some() {
+            checked.fault(
+                section,
+                "this section is for the file of `weir run` alone: remove it from what is applied",
+            );
+        }
+    }
+    if checked.faults.is_empty() {
+        Ok(checked.value)
+    } else {
+        checked.faults.sort_by_key(|fault| fault.line);
+        Err(faulty(checked.faults))
+    }
+}

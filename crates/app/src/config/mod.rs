@@ -6,6 +6,7 @@
 
 mod document;
 pub(crate) mod gateway;
+pub(crate) mod secrets;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -188,10 +189,18 @@ pub(crate) fn read_and_compile(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn read_with(path: &Path, outside: Option<&dyn Outside>) -> Result<Config, ConfigError> {
+    let text = read_text(path)?;
+    parse(&text, outside).map_err(|faults| ConfigError {
+        file: path.display().to_string(),
+        faults,
+    })
+}
+
+/// The text of a file, if it is one and not too long.
+fn read_text(path: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
-    let file = path.display().to_string();
     let unreadable = |words: String| ConfigError {
-        file: file.clone(),
+        file: path.display().to_string(),
         faults: vec![Fault {
             line: 0,
             field: String::new(),
@@ -207,13 +216,12 @@ fn read_with(path: &Path, outside: Option<&dyn Outside>) -> Result<Config, Confi
             "longer than {FILE_LEN_MAX} bytes: expected a configuration file"
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         unreadable(format!(
             "not UTF-8 text after {} bytes",
             error.utf8_error().valid_up_to()
         ))
-    })?;
-    parse(&text, outside).map_err(|faults| ConfigError { file, faults })
+    })
 }
 
 /// Checks the text of a file; with `outside`, down to what the gateway makes of it.

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use store::identity::{Identities, Identity, shown};
 use store::seal::KeyHasher;
 
-use super::secrets;
 use crate::config::gateway::{self as compiled, Recorded, Recorder};
+use crate::config::secrets;
 
 /// Where and what: `providers/openai: keys[0].env`.
 pub(crate) type Faults = Vec<(String, String)>;

@@ -7,7 +7,6 @@
 mod book;
 mod keys;
 mod numbers;
-mod secrets;
 mod spending;
 #[cfg(test)]
 mod tests;
@@ -31,6 +30,7 @@ use store::ledger::{Budgets, LedgerReader};
 use store::seal::KeyHasher;
 
 use crate::config::gateway::Recorded;
+use crate::config::secrets;
 use book::{ApiDocuments, Compiled, FileDocuments, Stored};
 
 pub(crate) use book::Faults;

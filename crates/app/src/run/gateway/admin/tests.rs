@@ -1,57 +1,41 @@
-//! The management over temporary folders and a catalogue in memory.
+//! The management over stores in temporary folders.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use super::*;
 use crate::config::gateway::Process;
 use store::calls::{CallOptions, CallRecord, CallSink as _, Calls};
-use store::documents::{Action, AuditEntry, Written};
+use store::documents::{Catalogue as _, SqliteCatalogue};
 use store::outcome::Outcome;
+use store::seal::Sealer;
 
-/// A catalogue that forgets at the end, and fails when told to.
-#[derive(Clone, Default)]
-struct Memory(Arc<Shelf>);
-
-#[derive(Default)]
+/// The catalogue of a folder, shared by one run and the next, which fails when told to.
+#[derive(Clone)]
 struct Shelf {
-    fails: AtomicBool,
-    inside: Mutex<Inside>,
+    fails: Arc<AtomicBool>,
+    catalogue: Arc<Mutex<SqliteCatalogue>>,
 }
 
-#[derive(Default)]
-struct Inside {
-    generation: u64,
-    documents: BTreeMap<(String, String), stored::Document>,
-    versions: BTreeMap<(String, String), u64>,
-    history: Vec<AuditEntry>,
-    kept: Option<stored::Snapshot>,
-}
-
-impl Memory {
-    fn inside(&self) -> Result<MutexGuard<'_, Inside>, CatalogueError> {
-        if self.0.fails.load(Relaxed) {
+impl Shelf {
+    fn open(&self) -> Result<MutexGuard<'_, SqliteCatalogue>, CatalogueError> {
+        if self.fails.load(Relaxed) {
             return Err(store::StoreError::Busy.into());
         }
-        Ok(self.0.inside.lock().expect("no panic"))
+        Ok(self.catalogue.lock().expect("no panic"))
     }
 }
 
-impl stored::Catalogue for Memory {
+impl stored::Catalogue for Shelf {
     fn generation(&mut self) -> Result<u64, CatalogueError> {
-        Ok(self.inside()?.generation)
+        self.open()?.generation()
     }
 
     fn get(&mut self, kind: &str, name: &str) -> Result<Option<stored::Document>, CatalogueError> {
-        Ok(self
-            .inside()?
-            .documents
-            .get(&(kind.to_owned(), name.to_owned()))
-            .cloned())
+        self.open()?.get(kind, name)
     }
 
-    fn list(&mut self, _: Option<&str>) -> Result<Vec<stored::Document>, CatalogueError> {
-        Ok(self.inside()?.documents.values().cloned().collect())
+    fn list(&mut self, kind: Option<&str>) -> Result<Vec<stored::Document>, CatalogueError> {
+        self.open()?.list(kind)
     }
 
     fn write(
@@ -59,73 +43,20 @@ impl stored::Catalogue for Memory {
         changes: &[stored::Change],
         author: &str,
         now_ms: i64,
-    ) -> Result<Written, CatalogueError> {
-        let mut inside = self.inside()?;
-        inside.generation += 1;
-        let generation = inside.generation;
-        let mut versions = Vec::new();
-        for change in changes {
-            let key = (change.kind.clone(), change.name.clone());
-            let version = inside.versions.get(&key).copied().unwrap_or(0) + 1;
-            let (after, shown, pointers) = match &change.action {
-                Action::Put { body, secrets } => {
-                    let mut shown = body.clone();
-                    for secret in secrets {
-                        *shown
-                            .pointer_mut(secret)
-                            .expect("a secret is where it is said to be") = "***".into();
-                    }
-                    (Some(body.clone()), Some(shown), secrets.clone())
-                }
-                Action::Delete => (None, None, Vec::new()),
-            };
-            inside.versions.insert(key.clone(), version);
-            inside.documents.remove(&key);
-            if let Some(body) = after {
-                let document = stored::Document {
-                    kind: key.0.clone(),
-                    name: key.1.clone(),
-                    body,
-                    secrets: pointers,
-                    origin: Origin::Api,
-                    version,
-                    generation,
-                    author: author.to_owned(),
-                    at_ms: now_ms,
-                };
-                inside.documents.insert(key.clone(), document);
-            }
-            let id = inside.history.len() as u64 + 1;
-            inside.history.push(AuditEntry {
-                id,
-                generation,
-                at_ms: now_ms,
-                author: author.to_owned(),
-                kind: key.0,
-                name: key.1,
-                version,
-                before: None,
-                after: shown,
-            });
-            versions.push(version);
-        }
-        Ok(Written { generation, versions })
+    ) -> Result<stored::Written, CatalogueError> {
+        self.open()?.write(changes, author, now_ms)
     }
 
-    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<AuditEntry>, CatalogueError> {
-        let inside = self.inside()?;
-        let before = query.before_id.unwrap_or(u64::MAX);
-        let entries = inside.history.iter().rev().filter(|entry| entry.id < before);
-        Ok(entries.take(query.limit).cloned().collect())
+    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<stored::AuditEntry>, CatalogueError> {
+        self.open()?.history(query)
     }
 
     fn keep_snapshot(&mut self, snapshot: &stored::Snapshot) -> Result<(), CatalogueError> {
-        self.inside()?.kept = Some(snapshot.clone());
-        Ok(())
+        self.open()?.keep_snapshot(snapshot)
     }
 
     fn last_snapshot(&mut self) -> Result<Option<stored::Snapshot>, CatalogueError> {
-        Ok(self.inside()?.kept.clone())
+        self.open()?.last_snapshot()
     }
 }
 
@@ -139,7 +70,7 @@ const FILE: &str = r#"{
 /// A management whose store outlives it.
 struct Bench {
     folder: tempfile::TempDir,
-    shelf: Memory,
+    shelf: Shelf,
     published: Arc<Mutex<Vec<Snapshot>>>,
     identities: Arc<Identities>,
     hasher: KeyHasher,
@@ -150,9 +81,15 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let identities = Arc::new(Identities::open(&folder.path().join("keys.sqlite")).expect("a table"));
+        let sealer = Sealer::new(&[9; 32]);
+        let catalogue =
+            SqliteCatalogue::open(&folder.path().join("documents.sqlite"), sealer).expect("a catalogue");
         Self {
             folder,
-            shelf: Memory::default(),
+            shelf: Shelf {
+                fails: Arc::default(),
+                catalogue: Arc::new(Mutex::new(catalogue)),
+            },
             published: Arc::default(),
             identities,
             hasher: KeyHasher::new(&[7; 32]),
@@ -370,10 +307,19 @@ fn what_is_wrong_changes_nothing() {
         )),
     );
     assert_eq!(bench.published.lock().expect("no panic").len(), 0);
-    assert_eq!(bench.shelf.inside().expect("works").documents.len(), 0);
+    assert_eq!(
+        bench
+            .shelf
+            .open()
+            .expect("works")
+            .list(None)
+            .expect("a list")
+            .len(),
+        0
+    );
     assert_eq!(admin.status()["generation"], 1);
     // A store that fails: nothing is in force that is not stored.
-    bench.shelf.0.fails.store(true, Relaxed);
+    bench.shelf.fails.store(true, Relaxed);
     assert!(matches!(admin.change(local()), Err(GatewayError::Unavailable(_))));
     assert!(matches!(admin.audit(1, None), Err(GatewayError::Unavailable(_))));
     assert_eq!(bench.published.lock().expect("no panic").len(), 0);
@@ -564,7 +510,7 @@ fn a_key_nobody_can_account_for_does_not_live() {
     let bench = Bench::new();
     let admin = bench.started();
     let before = bench.identities.len();
-    bench.shelf.0.fails.store(true, Relaxed);
+    bench.shelf.fails.store(true, Relaxed);
     let new = NewKey {
         consumer: "shop".to_owned(),
         name: None,
@@ -575,14 +521,14 @@ fn a_key_nobody_can_account_for_does_not_live() {
         Err(GatewayError::Unavailable(_))
     ));
     assert_eq!(bench.identities.len(), before);
-    bench.shelf.0.fails.store(false, Relaxed);
+    bench.shelf.fails.store(false, Relaxed);
     let made = admin.create_key(&new, "x").expect("made");
     let (id, key) = (
         made["id"].as_str().expect("an id"),
         made["key"].as_str().expect("a key"),
     );
     // Revoked all the same.
-    bench.shelf.0.fails.store(true, Relaxed);
+    bench.shelf.fails.store(true, Relaxed);
     assert!(matches!(
         admin.revoke_key(id, "x"),
         Err(GatewayError::Unavailable(_))
@@ -728,4 +674,20 @@ fn secrets_are_in_no_answer() {
         assert!(!all.contains(secret), "{secret} is in {all}");
     }
     assert!(all.contains("***"));
+    // Nor is one in the clear in any file.
+    for entry in std::fs::read_dir(bench.folder.path())
+        .expect("a folder")
+        .flatten()
+    {
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        let is_there = |secret: &str| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+        for secret in [
+            "sk-local-secret",
+            "sk-header-secret",
+            "sk-of-the-file",
+            "sk-weir-static-key",
+        ] {
+            assert!(!is_there(secret), "{secret} is in {}", entry.path().display());
+        }
+    }
 }

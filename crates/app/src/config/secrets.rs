@@ -2,12 +2,10 @@
 
 use control::gateway::Kind;
 use serde_json::Value;
-
-/// What a secret reads when it is shown, and what leaves it as it is when it is sent.
-pub(super) const HIDDEN: &str = "***";
+use store::documents::{HIDDEN, hide};
 
 /// JSON pointers of the secrets that stand in a document.
-pub(super) fn pointers(kind: Kind, body: &Value) -> Vec<String> {
+pub(crate) fn pointers(kind: Kind, body: &Value) -> Vec<String> {
     let mut found = Vec::new();
     match kind {
         Kind::Providers => {
@@ -56,18 +54,12 @@ fn headers(headers: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 /// The document as it may be shown.
-pub(super) fn hidden(kind: Kind, body: &Value) -> Value {
-    let mut shown = body.clone();
-    for pointer in pointers(kind, body) {
-        if let Some(place) = shown.pointer_mut(&pointer) {
-            *place = HIDDEN.into();
-        }
-    }
-    shown
+pub(crate) fn hidden(kind: Kind, body: &Value) -> Value {
+    hide(body, &pointers(kind, body))
 }
 
 /// Puts the stored secrets where the document says `***`. Answers field and words of each that is not found.
-pub(super) fn restore(kind: Kind, body: &mut Value, stored: Option<&Value>) -> Vec<(String, String)> {
+pub(crate) fn restore(kind: Kind, body: &mut Value, stored: Option<&Value>) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     for pointer in pointers(kind, body) {
         if body.pointer(&pointer).and_then(Value::as_str) != Some(HIDDEN) {
@@ -115,7 +107,7 @@ fn stored_secret(pointer: &str, body: &Value, stored: &Value) -> Option<Value> {
 }
 
 /// A pointer as a field: `/keys/0/value` as `keys[0].value`.
-pub(super) fn field(pointer: &str) -> String {
+pub(crate) fn field(pointer: &str) -> String {
     let mut out = String::new();
     for part in pointer.split('/').skip(1) {
         if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -132,7 +124,7 @@ pub(super) fn field(pointer: &str) -> String {
 
 /// Fields of a document of the API that name what only a file may: variables and files of this host, which
 /// whoever may write documents could otherwise send to an address of their own.
-pub(super) fn outside(kind: Kind, body: &Value) -> Vec<(String, String)> {
+pub(crate) fn outside(kind: Kind, body: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut secret = |path: &str, secret: &Value| {
         for field in ["env", "file"] {
