@@ -4,6 +4,10 @@ use std::process::{Command, Output};
 
 fn weir(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    // The example takes its providers' keys from here.
+    command
+        .env("OPENAI_API_KEY", "sk-a")
+        .env("ANTHROPIC_API_KEY", "sk-b");
     command.args(arguments).output().expect("weir starts")
 }
 
@@ -30,10 +34,15 @@ fn an_example_passes_its_own_check_and_a_wrong_file_is_told_whole() {
         0,
         "FILE: nothing is wrong\n",
     );
-    let wrong = b"agent:\n  xdp: maybe\ngateway: {}\n";
+    let wrong = b"agent:\n  xdp: maybe\nrules: {}\n";
     let faults = "FILE:2: agent.xdp: expected on or off, found `maybe`\n\
-                  FILE:3: gateway: this section is not in this version of Weir: remove it\n";
+                  FILE:3: rules: this section is not in this version of Weir: remove it\n";
     check(wrong, &["config", "check"], 1, faults);
+    // What the gateway makes of it is checked as well, down to keys that stand elsewhere.
+    let gateway = b"providers:\n  - name: a\n    kind: openai\n    keys: [{ file: /no/such/key }]\n";
+    let faults_of_gateway = "FILE:4: providers[0].keys[0].file: the file `/no/such/key` cannot be read: \
+                             No such file or directory (os error 2)\n";
+    check(gateway, &["config", "check"], 1, faults_of_gateway);
     check(wrong, &["run", "-c"], 2, faults);
     check(b"\xff", &["run", "-c"], 2, "FILE: not UTF-8 text after 0 bytes\n");
     let missing = weir(&["run", "-c", "/no/such/weir.yaml"]);
