@@ -13,7 +13,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::clock::Alarm;
-use crate::upstream::{UpstreamBody, UpstreamError};
+use crate::upstream::{Fault, UpstreamBody, UpstreamError};
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,13 @@ pub enum BodyError {
     /// What makes the body gave up.
     #[error("{0}")]
     Producer(String),
+}
+
+impl BodyError {
+    /// Was an upstream silent for too long?
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, BodyError::Upstream(error) if error.fault == Fault::Timeout)
+    }
 }
 
 /// A body made elsewhere: what [`Body::Other`] holds.

@@ -46,7 +46,11 @@ impl Handler for Front {
                 let prompt = Arc::clone(prompt);
                 return self.ai.handle_prompt(request, &conn, prompt).await;
             }
-            return self.ai.refuse(request, &conn, &wrong_method());
+            return self.ai.refuse(
+                request,
+                &conn,
+                &Refusal::wrong_method("a prompt is called with POST"),
+            );
         }
         if let Some(document) = self.ai.prompt_document(&live, &path, request.method()) {
             return document;
@@ -62,15 +66,6 @@ impl Handler for Front {
         }
         self.ai.refuse(request, &conn, &nothing_here())
     }
-}
-
-fn wrong_method() -> Refusal {
-    Refusal::new(
-        Outcome::ClientError,
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "a prompt is called with POST",
-    )
 }
 
 fn nothing_here() -> Refusal {

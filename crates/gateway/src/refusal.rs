@@ -47,6 +47,16 @@ impl Refusal {
         }
     }
 
+    /// Only POST is understood there.
+    pub fn wrong_method(message: &str) -> Self {
+        Self::new(
+            Outcome::ClientError,
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
+    }
+
     /// Names the field at fault.
     #[must_use]
     pub fn with_param(mut self, param: impl Into<String>) -> Self {

@@ -396,6 +396,7 @@ impl HttpBody for StreamBody {
                         this.relay.fail(&cut(&error.to_string()), &mut out);
                     }
                 }
+                Some(Err(error)) if error.is_timeout() => this.relay.fail(&idle(), &mut out),
                 Some(Err(error)) => this.relay.fail(&cut(&error.to_string()), &mut out),
                 None => this.relay.finish(&mut out),
             }
@@ -408,6 +409,16 @@ impl HttpBody for StreamBody {
             }
             this.note(&[]);
         }
+    }
+}
+
+/// What a client is told whose provider says nothing more.
+fn idle() -> ErrorAnswer {
+    ErrorAnswer {
+        status: 504,
+        message: "the provider paused for too long".to_owned(),
+        code: Some("provider_timeout".to_owned()),
+        param: None,
     }
 }
 

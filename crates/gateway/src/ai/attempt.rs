@@ -9,7 +9,7 @@ use super::relay::{Relay, RelayOptions};
 use super::translate::Outgoing;
 use super::trouble::{self, Next, Trouble};
 use super::{Ai, wire_protocol};
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::live::Live;
 use crate::refusal::Refusal;
 use crate::upstream::{Fault, Timeouts, UpstreamError};
@@ -224,7 +224,7 @@ impl Ai {
         let content_type = response.headers().get(CONTENT_TYPE).cloned();
         let limit = self.shared.live().snapshot.settings.answer_max_bytes;
         let body = response.into_body().collect(limit).await;
-        let body = body.map_err(|error| broken(&error.to_string()))?;
+        let body = body.map_err(|error| no_body(&error))?;
         state.succeeded(call.record.latency.first_byte_us.into());
         let whole = Whole::read(job, wire, target, body, content_type, &call.record.request_id)
             .map_err(|words| broken(&words))?;
@@ -276,7 +276,7 @@ impl Ai {
                         .feed(&bytes, &mut out)
                         .map_err(|error| broken(&error.to_string()))?;
                 }
-                Some(Err(error)) => return Err(broken(&error.to_string())),
+                Some(Err(error)) => return Err(no_body(&error)),
                 None => relay.finish(&mut out),
             }
             let progress = relay.progress();
@@ -346,6 +346,22 @@ fn unreachable(error: &UpstreamError, call: &mut Call) -> Failed {
     Failed {
         next: Next::OtherTarget,
         refusal: Refusal::new(outcome, status, code, message),
+    }
+}
+
+/// An answer that began, and did not come whole.
+fn no_body(error: &BodyError) -> Failed {
+    if !error.is_timeout() {
+        return broken(&error.to_string());
+    }
+    Failed {
+        next: Next::OtherTarget,
+        refusal: Refusal::new(
+            Outcome::ProviderTimeout,
+            StatusCode::GATEWAY_TIMEOUT,
+            "provider_timeout",
+            "the provider paused for too long",
+        ),
     }
 }
 

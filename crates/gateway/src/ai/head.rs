@@ -76,6 +76,13 @@ pub(super) fn read(
     path_model: Option<&str>,
     path_stream: bool,
 ) -> Result<Head, BadBody> {
+    // serde does not look into the texts that it skips.
+    if let Err(error) = std::str::from_utf8(body) {
+        return Err(BadBody {
+            message: format!("the body is not UTF-8 after {} bytes", error.valid_up_to()),
+            param: None,
+        });
+    }
     // serde would take an array for an object whose fields it lists.
     if body
         .trim_ascii_start()
@@ -177,8 +184,6 @@ fn bad(message: &str, param: &str) -> BadBody {
 fn describe(body: &[u8], error: &serde_json::Error) -> BadBody {
     let message = if body.is_empty() {
         "the body is empty: expected a JSON object".to_owned()
-    } else if let Err(utf8) = std::str::from_utf8(body) {
-        format!("the body is not UTF-8 after {} bytes", utf8.valid_up_to())
     } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         // JSON, and so the fault is a repeated field or that it is no object.
         format!("the body must be a JSON object that names each field once: {error}")

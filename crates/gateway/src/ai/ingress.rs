@@ -43,6 +43,14 @@ pub struct Ingress<'a> {
     pub batch: bool,
 }
 
+impl Ingress<'_> {
+    /// All but lists of models is asked for with POST. What is not done here is so with any method.
+    pub fn needs_post(&self) -> bool {
+        use Operation::{ListModels, ShowModel, Unsupported};
+        !matches!(self.operation, ListModels | ShowModel | Unsupported)
+    }
+}
+
 /// Reads a path. `anthropic` says that the header `anthropic-version` is there. `None`: no AI path.
 pub fn recognise<'a>(
     method: &Method,

@@ -182,6 +182,9 @@ impl Ai {
         ingress: &Ingress<'_>,
     ) -> Result<answer::Answer, Refusal> {
         let live = self.shared.live();
+        if ingress.needs_post() && parts.method != hyper::Method::POST {
+            return Err(Refusal::wrong_method("this is asked for with POST"));
+        }
         let principal = auth::authenticate(&mut parts, &live, &self.shared, conn.peer.ip())?;
         call.asked_by(&principal.consumer, &principal.key_id);
         let path_model = ingress.model.map(percent_decode).transpose()?;
@@ -613,6 +616,9 @@ fn refused(call: &mut Call, refusal: &Refusal, reply: &Reply) -> Response<Body> 
     insert_id(headers, &id);
     if let Some(seconds) = refusal.retry_after_s {
         headers.insert(hyper::http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(hyper::http::header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
