@@ -213,6 +213,32 @@ impl Whole {
         }
     }
 
+    /// Bytes of text in it, for an estimate where the provider reports no usage.
+    pub(super) fn text_bytes(&self, job: &Job, wire: Format) -> u64 {
+        if job.operation != Operation::Chat {
+            return 0;
+        }
+        let read;
+        let answer = match &self.answer {
+            Some(answer) => Some(answer),
+            None => {
+                let value = serde_json::from_slice(&self.body).unwrap_or_default();
+                read = convert::read_answer(wire, value).ok();
+                read.as_ref()
+            }
+        };
+        let parts = answer
+            .into_iter()
+            .flat_map(|answer| &answer.choices)
+            .flat_map(|choice| &choice.parts);
+        let bytes = parts.map(|part| match &part.kind {
+            PartKind::Text(text) | PartKind::Reasoning { text, .. } => text.len() as u64,
+            PartKind::ToolCall { name, arguments, .. } => (name.len() + arguments.len()) as u64,
+            _ => 0,
+        });
+        bytes.sum()
+    }
+
     fn write(&mut self, job: &Job) -> Result<(), String> {
         if let Some(answer) = &self.answer {
             let written = convert::write_answer(job.ingress, answer).map_err(|error| error.to_string())?;

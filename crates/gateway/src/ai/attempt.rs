@@ -230,7 +230,9 @@ impl Ai {
             .map_err(|words| broken(&words))?;
         call.usage = whole.usage;
         call.usage_is_final = true;
-        call.estimate.answer_bytes = whole.body.len() as u64;
+        if whole.usage.is_none() {
+            call.estimate.answer_bytes = whole.text_bytes(job, wire);
+        }
         call.record.latency.stream_us =
             micros(sent.elapsed()).saturating_sub(call.record.latency.first_byte_us);
         let whole = whole.guarded(job, call)?;
