@@ -18,6 +18,7 @@ pub mod auth;
 pub mod body;
 pub mod clock;
 pub mod front;
+pub(crate) mod guards;
 pub mod jwt;
 pub mod limits;
 pub mod live;

@@ -338,7 +338,7 @@ pub(super) struct StreamBody {
     call: Option<Call>,
     is_json_array: bool,
     first_byte: Instant,
-    guards: super::filter::Guards,
+    guards: crate::guards::Guards,
 }
 
 impl std::fmt::Debug for StreamBody {

@@ -2,11 +2,11 @@
 
 use super::answer::{Answer, Whole};
 use super::cache::Key;
-use super::filter::Guards;
 use super::head::Head;
 use super::ingress::{Ingress, Operation};
 use super::prompt::PromptWriter;
 use super::translate::{self, Outgoing, Plan, TranslateError};
+use crate::guards::Guards;
 use crate::refusal::Refusal;
 use hyper::body::Bytes;
 use hyper::http::StatusCode;

@@ -4,7 +4,7 @@
 //! by the gateway and not by the client. In another format events are read and written anew. Both ways
 //! the events are followed, so that usage, first token, errors and the true end are known.
 
-use super::filter::{TextFilter, Verdict};
+use crate::guards::{TextFilter, Verdict};
 use llm::answer::{Delta, StreamEvent, StreamPart};
 use llm::canonical::ConvertError;
 use llm::convert::{ReadStream, StreamOptions, WriteStream, stream_reader, stream_writer};

@@ -12,7 +12,7 @@ use store::calls::{CallRecord, Guard as GuardRecord};
 
 /// What became of a text.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It goes on, perhaps changed.
     Pass(String),
     /// The guardrail of this name ends the call.
@@ -31,7 +31,7 @@ struct Findings {
 
 /// The guardrails of one call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guards {
+pub(crate) struct Guards {
     rails: Vec<Arc<Guardrail>>,
     found: Arc<Mutex<Findings>>,
 }
@@ -54,7 +54,7 @@ fn word_guard(rail: &Guardrail, on: GuardOn) -> Option<&Arc<Guard>> {
 
 impl Guards {
     /// Those that apply, each once.
-    pub(super) fn new<'a>(rails: impl Iterator<Item = &'a Arc<Guardrail>>, seed: u64) -> Self {
+    pub(crate) fn new<'a>(rails: impl Iterator<Item = &'a Arc<Guardrail>>, seed: u64) -> Self {
         let mut out: Vec<Arc<Guardrail>> = Vec::new();
         for rail in rails {
             if !out.iter().any(|other| Arc::ptr_eq(other, rail)) {
@@ -81,12 +81,12 @@ impl Guards {
     }
 
     /// Does one look at requests?
-    pub(super) fn look_at_requests(&self) -> bool {
+    pub(crate) fn look_at_requests(&self) -> bool {
         self.look_at(GuardOn::Request)
     }
 
     /// Does one look at answers, or must something be put back into them?
-    pub(super) fn look_at_answers(&self) -> bool {
+    pub(crate) fn look_at_answers(&self) -> bool {
         self.look_at(GuardOn::Answer) || (!self.rails.is_empty() && !self.found().vault.is_empty())
     }
 
@@ -94,7 +94,7 @@ impl Guards {
     ///
     /// # Errors
     /// The name of the guardrail that blocks it.
-    pub(super) fn request(&self, request: &mut Request) -> Result<(), String> {
+    pub(crate) fn request(&self, request: &mut Request) -> Result<(), String> {
         let mut found = self.found();
         for message in &mut request.messages {
             self.parts(&mut message.parts, &mut found)?;
@@ -142,7 +142,7 @@ impl Guards {
     ///
     /// # Errors
     /// The name of the guardrail that blocks it.
-    pub(super) fn json(&self, value: &mut Value, skip: &[&str], on: GuardOn) -> Result<bool, String> {
+    pub(crate) fn json(&self, value: &mut Value, skip: &[&str], on: GuardOn) -> Result<bool, String> {
         let before = value.clone();
         let mut found = self.found();
         self.value(value, skip, on, &mut found)?;
@@ -173,7 +173,7 @@ impl Guards {
     ///
     /// # Errors
     /// The name of the guardrail that blocks it.
-    pub(super) fn answer_text(&self, text: &mut String) -> Result<(), String> {
+    pub(crate) fn answer_text(&self, text: &mut String) -> Result<(), String> {
         let mut found = self.found();
         self.text(text, &mut found, GuardOn::Answer)?;
         if !found.vault.is_empty() {
@@ -183,7 +183,7 @@ impl Guards {
     }
 
     /// Writes what was found into the record.
-    pub(super) fn note(&self, record: &mut CallRecord) {
+    pub(crate) fn note(&self, record: &mut CallRecord) {
         if self.rails.is_empty() {
             return;
         }
@@ -202,7 +202,7 @@ impl Guards {
     }
 
     /// Makes the filters of a stream's texts; `None` if nothing looks at answers.
-    pub(super) fn stream_filter(&self) -> Option<Box<dyn Fn() -> TextFilter>> {
+    pub(crate) fn stream_filter(&self) -> Option<Box<dyn Fn() -> TextFilter>> {
         if !self.look_at_answers() {
             return None;
         }
@@ -225,7 +225,7 @@ impl Findings {
 
 /// The guardrails over one text of a stream. What may be the beginning of something found is held back.
 #[derive(Debug)]
-pub(super) struct TextFilter {
+pub(crate) struct TextFilter {
     stages: Vec<Stage>,
     restorer: StreamRestorer,
     guards: Guards,
@@ -259,12 +259,12 @@ impl TextFilter {
     }
 
     /// Takes the next piece; gives what can go out.
-    pub(super) fn push(&mut self, piece: &str) -> Verdict {
+    pub(crate) fn push(&mut self, piece: &str) -> Verdict {
         self.run(piece, false)
     }
 
     /// The text has ended: the rest.
-    pub(super) fn finish(&mut self) -> Verdict {
+    pub(crate) fn finish(&mut self) -> Verdict {
         self.run("", true)
     }
 
