@@ -239,7 +239,7 @@ fn field_changes(before: &Value, after: &Value) -> Vec<String> {
     for field in fields {
         match (old.get(field), new.get(field)) {
             (Some(before), Some(after)) if before != after => {
-                out.push(format!("{field}: {before} -> {after}"))
+                out.push(format!("{field}: {before} -> {after}"));
             }
             (None, Some(after)) => out.push(format!("{field}: + {after}")),
             (Some(before), None) => out.push(format!("{field}: - {before}")),

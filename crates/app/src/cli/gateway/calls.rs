@@ -153,6 +153,8 @@ fn follow(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let mut seen: HashMap<String, i64> = HashMap::new();
         let begun_ms = now_ms();
+        // One for all the time: what comes while the API is asked is not missed.
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         if args.format == RecordFormat::Csv && !put(&csv_line(CSV))? {
             return Ok(ExitCode::SUCCESS);
         }
@@ -170,11 +172,9 @@ fn follow(args: &CallsArgs) -> anyhow::Result<ExitCode> {
                     RecordFormat::Json => out.push_str(&format!("{call}\n")),
                     RecordFormat::Csv => out.push_str(&csv(&call)),
                     RecordFormat::Table => {
-                        out.push_str(&super::printable(&(row(&call).join("  "))).to_string())
+                        out.push_str(&super::printable(&row(&call).join("  ")));
+                        out.push('\n');
                     }
-                }
-                if args.format == RecordFormat::Table {
-                    out.push('\n');
                 }
             }
             seen.retain(|_, at_ms| *at_ms >= since_ms);
@@ -182,10 +182,7 @@ fn follow(args: &CallsArgs) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             tokio::select! {
-                ended = tokio::signal::ctrl_c() => {
-                    ended?;
-                    return Ok(ExitCode::SUCCESS);
-                }
+                _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
                 () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
         }
