@@ -2,7 +2,7 @@
 //! long as nothing has gone to the client.
 
 use super::answer::{Answer, StreamBody, Whole};
-use super::call::Call;
+use super::call::{Call, TokenLimit};
 use super::job::Job;
 use super::pool::ProviderState;
 use super::relay::{Relay, RelayOptions};
@@ -10,6 +10,7 @@ use super::translate::Outgoing;
 use super::trouble::{self, Next, Trouble};
 use super::{Ai, wire_protocol};
 use crate::body::{Body, BodyError};
+use crate::limits::Want;
 use crate::live::Live;
 use crate::refusal::Refusal;
 use crate::upstream::{Fault, Timeouts, UpstreamError};
@@ -18,6 +19,7 @@ use hyper::http::header::CONTENT_TYPE;
 use hyper::http::{Response, StatusCode};
 use llm::convert::StreamOptions;
 use llm::format::Format;
+use policy::gateway::limit::LimitKind;
 use policy::gateway::snapshot::{Model, ProviderKey, Target};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +96,7 @@ impl Ai {
                 if call.record.attempts > 0 && !self.shared.retries.spend() {
                     break;
                 }
+                let (n_places, n_limits) = (call.places.len(), call.token_limits.len());
                 if let Some(refusal) = self.provider_limits(call, target) {
                     last = Some(refusal);
                     break;
@@ -106,6 +109,13 @@ impl Ai {
                 {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => {
+                        // Tokens of a provider that did not answer, and its places.
+                        call.places.truncate(n_places);
+                        for gone in call.token_limits.drain(n_limits..) {
+                            self.shared
+                                .limits
+                                .settle_tokens(&gone.limit, gone.subject, gone.taken, 0);
+                        }
                         let is_last = failed.next == Next::GiveUp;
                         last = Some(failed.refusal);
                         match failed.next {
@@ -142,14 +152,25 @@ impl Ai {
     }
 
     fn provider_limits(&self, call: &mut Call, target: &Target) -> Option<Refusal> {
-        for limit in &target.provider.limits {
-            let is_tokens = limit.kind == policy::gateway::limit::LimitKind::Tokens;
-            let amount = if is_tokens { call.estimate.input } else { 1 };
-            match self.shared.limits.take(limit, 0, amount, crate::clock::now_ns()) {
-                Ok(taken) => call.places.push(taken),
-                Err(wait_ns) => return Some(super::limited(limit, wait_ns)),
-            }
+        let want = |limit| Want {
+            limit,
+            subject: 0,
+            amount: match limit.kind {
+                LimitKind::Tokens => call.estimate.input,
+                LimitKind::Requests | LimitKind::Concurrency => 1,
+            },
+        };
+        let wants: Vec<Want<'_>> = target.provider.limits.iter().map(want).collect();
+        match self.shared.limits.take_all(&wants, crate::clock::now_ns()) {
+            Ok(taken) => call.places.extend(taken),
+            Err(reached) => return Some(super::limited(wants[reached.index].limit, reached.wait_ns)),
         }
+        let of_tokens = wants.iter().filter(|want| want.limit.kind == LimitKind::Tokens);
+        call.token_limits.extend(of_tokens.map(|want| TokenLimit {
+            limit: want.limit.clone(),
+            subject: want.subject,
+            taken: want.amount,
+        }));
         None
     }
 

@@ -69,11 +69,7 @@ pub fn recognise<'a>(
         json_array: false,
         batch: false,
     };
-    // SDKs are given a base of `/v1`, `/openai/v1`, `/anthropic` or none.
-    let path = ["/openai", "/anthropic", "/gemini"]
-        .iter()
-        .find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with("/v1")))
-        .unwrap_or(path);
+    let path = without_base(path);
     let is_get = method == Method::GET || method == Method::HEAD;
     if let Some(rest) = path.strip_prefix("/v1beta/models") {
         return gemini(is_get, rest, query, found);
@@ -123,6 +119,20 @@ pub fn recognise<'a>(
             }
         }
     })
+}
+
+/// SDKs are given a base of `/v1`, `/openai/v1`, `/anthropic` or none.
+fn without_base(path: &str) -> &str {
+    ["/openai", "/anthropic", "/gemini"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with("/v1")))
+        .unwrap_or(path)
+}
+
+/// What follows the version: `/images/edits?x=1` of `/openai/v1/images/edits?x=1`. A provider's base URL
+/// has its own.
+pub fn below_version(target: &str) -> &str {
+    without_base(target).strip_prefix("/v1").unwrap_or(target)
 }
 
 /// A path under `/v1beta/models`: what stands behind the last colon is the operation, so that a model's

@@ -24,6 +24,7 @@ mod vertex;
 use crate::auth::{self, Principal};
 use crate::body::{Body, Received};
 use crate::guards::Guards;
+use crate::limits::Want;
 use crate::live::{Live, Shared};
 use crate::refusal::Refusal;
 use crate::server::ConnInfo;
@@ -216,6 +217,7 @@ impl Ai {
         };
         let head = head.map_err(|bad| Refusal::bad_request(bad.message, bad.param))?;
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = ingress::below_version(target);
         let job = Job::new(ingress, head, body, &parts.headers, target);
         self.run(call, job, &principal, &live).await
     }
@@ -242,7 +244,7 @@ impl Ai {
                 prompt.name
             )));
         }
-        self.take_limits(call, &prompt.limits, &principal, "", 0)?;
+        self.take_limits(call, prompt.limits.iter(), &principal, "", 0)?;
         let body = read_body(body, live.snapshot.settings.body_max_bytes).await?;
         let query = parts.uri.query().unwrap_or_default();
         let stream = query
@@ -295,9 +297,12 @@ impl Ai {
         job.strict = consumer.strict.unwrap_or(settings.strict);
         call.estimate.input = llm::estimate::tokens_of_bytes(job.body.len() as u64);
         let tokens = call.estimate.input;
-        self.take_limits(call, &settings.limits, principal, &model.name, tokens)?;
-        self.take_limits(call, &consumer.limits, principal, &model.name, tokens)?;
-        self.take_limits(call, &model.limits, principal, &model.name, tokens)?;
+        let limits = settings
+            .limits
+            .iter()
+            .chain(&consumer.limits)
+            .chain(&model.limits);
+        self.take_limits(call, limits, principal, &model.name, tokens)?;
         self.guard(call, &mut job, consumer, &model, live)?;
         if ingress_counts(&job) {
             return job.count_locally();
@@ -318,41 +323,33 @@ impl Ai {
         Ok(answer.kept_in(store))
     }
 
-    /// Takes from every limit. What was taken in vain, because a later one refused, is given back.
-    fn take_limits(
+    /// Takes from every limit, or from none where one refuses.
+    fn take_limits<'a>(
         &self,
         call: &mut Call,
-        limits: &[Limit],
+        limits: impl Iterator<Item = &'a Limit>,
         principal: &Principal,
         model: &str,
         tokens: u64,
     ) -> Result<(), Refusal> {
-        for limit in limits {
-            let subject = subject(limit, principal, model, call);
-            let amount = if limit.kind == LimitKind::Tokens {
-                tokens
-            } else {
-                1
-            };
-            match self
-                .shared
-                .limits
-                .take(limit, subject, amount, crate::clock::now_ns())
-            {
-                Ok(taken) => {
-                    if limit.kind == LimitKind::Tokens {
-                        call.token_limits.push(TokenLimit {
-                            limit: limit.clone(),
-                            subject,
-                            taken: amount,
-                        });
-                    } else {
-                        call.places.push(taken);
-                    }
-                }
-                Err(wait_ns) => return Err(limited(limit, wait_ns)),
-            }
-        }
+        let want = |limit: &'a Limit| Want {
+            limit,
+            subject: subject(limit, principal, model, call),
+            amount: match limit.kind {
+                LimitKind::Tokens => tokens,
+                LimitKind::Requests | LimitKind::Concurrency => 1,
+            },
+        };
+        let wants: Vec<Want<'_>> = limits.map(want).collect();
+        let taken = self.shared.limits.take_all(&wants, crate::clock::now_ns());
+        let taken = taken.map_err(|reached| limited(wants[reached.index].limit, reached.wait_ns))?;
+        call.places.extend(taken);
+        let of_tokens = wants.iter().filter(|want| want.limit.kind == LimitKind::Tokens);
+        call.token_limits.extend(of_tokens.map(|want| TokenLimit {
+            limit: want.limit.clone(),
+            subject: want.subject,
+            taken: want.amount,
+        }));
         Ok(())
     }
 
@@ -373,7 +370,12 @@ impl Ai {
             .chain(&model.guardrails);
         let guards = Guards::new(rails, self.chance());
         if guards.look_at_requests() {
-            job.guard_request(&guards)?;
+            job.guard_request(&guards).inspect_err(|refusal| {
+                guards.note(&mut call.record);
+                if refusal.outcome == Outcome::GuardBlocked {
+                    call.record.guard = store::calls::Guard::Blocked;
+                }
+            })?;
         }
         guards.note(&mut call.record);
         job.guards = guards;
@@ -405,6 +407,22 @@ impl Ai {
                 format!(
                     "`{}` has no price, so the budget of this consumer cannot be kept; its operator has to give one",
                     free.model
+                ),
+            ));
+        }
+        let unbounded = |target: &&&policy::gateway::snapshot::Target| {
+            target.provider.preset.quirks.max_tokens_excludes_reasoning
+        };
+        if budget.is_hard
+            && let Some(target) = order.iter().find(unbounded)
+        {
+            return Err(Refusal::new(
+                Outcome::BudgetExceeded,
+                StatusCode::PAYMENT_REQUIRED,
+                "no_bound",
+                format!(
+                    "what an answer of `{}` costs cannot be bounded, so the hard budget of this consumer cannot be kept; its operator can make the budget soft",
+                    target.model
                 ),
             ));
         }

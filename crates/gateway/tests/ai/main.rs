@@ -11,4 +11,5 @@ mod kit;
 
 mod bytes;
 mod errors;
+mod money;
 mod trouble;
