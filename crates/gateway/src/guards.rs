@@ -284,7 +284,7 @@ impl TextFilter {
                     if out.blocked_by.is_some() {
                         return Verdict::Block(name.to_string());
                     }
-                    found.changed |= out.text != text && guard.found().total() > 0;
+                    found.changed |= guard.has_masked();
                     found.flagged |= guard.found().total() > 0;
                     text = out.text;
                 }

@@ -363,6 +363,11 @@ impl StreamGuard {
         &self.state.found
     }
 
+    /// Has something been masked so far?
+    pub fn has_masked(&self) -> bool {
+        self.state.masked
+    }
+
     /// How many bytes wait.
     pub fn held_bytes(&self) -> usize {
         self.text.len().saturating_sub(self.state.done)

@@ -150,9 +150,10 @@ impl Whole {
         content_type: Option<HeaderValue>,
         request_id: &[u8; 16],
     ) -> Result<Self, String> {
-        match job.operation {
+        match job.operation_at(target.provider.preset) {
             Operation::Chat => {}
             Operation::Embeddings => return job.read_embeddings(target, &body),
+            Operation::Rerank => return job.read_rerank(target, &body),
             _ => {
                 let usage = usage_of(Format::Chat, &body).unwrap_or_default();
                 return Ok(Self {
@@ -163,7 +164,10 @@ impl Whole {
                 });
             }
         }
-        let is_plain = wire == job.ingress && job.prompt.is_none() && !job.guards.look_at_answers();
+        let is_plain = wire == job.ingress
+            && job.operation == Operation::Chat
+            && job.prompt.is_none()
+            && !job.guards.look_at_answers();
         if is_plain {
             let usage = usage_of(wire, &body)?;
             return Ok(Self::as_it_came(body, usage));
@@ -215,7 +219,7 @@ impl Whole {
 
     /// Bytes of text in it, for an estimate where the provider reports no usage.
     pub(super) fn text_bytes(&self, job: &Job, wire: Format) -> u64 {
-        if job.operation != Operation::Chat {
+        if self.answer.is_none() && job.operation != Operation::Chat {
             return 0;
         }
         let read;
@@ -241,7 +245,11 @@ impl Whole {
 
     fn write(&mut self, job: &Job) -> Result<(), String> {
         if let Some(answer) = &self.answer {
-            let written = convert::write_answer(job.ingress, answer).map_err(|error| error.to_string())?;
+            let written = if job.operation == Operation::Completion {
+                llm::completions::write_answer(answer)
+            } else {
+                convert::write_answer(job.ingress, answer).map_err(|error| error.to_string())?
+            };
             self.body = written.body.to_string().into();
         }
         Ok(())
@@ -256,7 +264,7 @@ impl Whole {
             && job.guards.look_at_answers()
         {
             for part in answer.choices.iter_mut().flat_map(|choice| &mut choice.parts) {
-                if let PartKind::Text(text) = &mut part.kind {
+                if let PartKind::Text(text) | PartKind::ToolCall { arguments: text, .. } = &mut part.kind {
                     job.guards.answer_text(text).map_err(|name| {
                         call.record.guard = Guard::Blocked;
                         blocked_refusal(&name)

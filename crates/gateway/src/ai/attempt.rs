@@ -3,6 +3,7 @@
 
 use super::answer::{Answer, StreamBody, Whole};
 use super::call::{Call, TokenLimit};
+use super::ingress::Operation;
 use super::job::Job;
 use super::pool::ProviderState;
 use super::relay::{Relay, RelayOptions};
@@ -223,8 +224,8 @@ impl Ai {
             }
             return Err(trouble.into());
         }
-        if job.head.stream && job.operation == super::ingress::Operation::Chat {
-            self.stream(call, job, response, wire, &outgoing, (sent, state))
+        if job.is_stream() {
+            self.stream(call, job, target, response, wire, &outgoing, (sent, state))
                 .await
         } else {
             self.whole(call, job, target, response, wire, (sent, state)).await
@@ -262,10 +263,12 @@ impl Ai {
 
     /// An answer that comes in pieces: read up to its first token, so that until then another provider
     /// can take over.
+    #[expect(clippy::too_many_arguments, reason = "the same as of an attempt")]
     async fn stream(
         &self,
         call: &mut Call,
         job: &Job,
+        target: &Target,
         response: Response<Body>,
         wire: Format,
         outgoing: &Outgoing,
@@ -278,13 +281,17 @@ impl Ai {
             now_s: crate::clock::unix_ms() / 1000,
             provider: Some(wire),
         };
+        let preset = target.provider.preset;
+        // Completions of a provider that has them: events that no reader of chats finds a token in.
+        let is_opaque = job.operation_at(preset) == Operation::Completion;
+        let writer = job.stream_writer(preset, &stream);
         let mut relay = Relay::new(RelayOptions {
-            wire,
+            wire: if is_opaque { Format::Chat } else { wire },
             ingress: job.ingress,
             drop_usage: outgoing.drop_usage,
             stream,
             filter: job.guards.stream_filter(),
-            writer: job.stream_writer(&call.record.request_id),
+            writer,
         });
         let mut body = response.into_body();
         let mut out = Vec::new();
@@ -306,7 +313,8 @@ impl Ai {
             if let Some(error) = progress.error.clone().filter(|_| !progress.has_token) {
                 return Err(trouble::of_error(error, None).into());
             }
-            if progress.has_token || progress.is_complete || out.len() > FIRST_TOKEN_MAX_BYTES {
+            let has_token = progress.has_token || (is_opaque && !out.is_empty());
+            if has_token || progress.is_complete || out.len() > FIRST_TOKEN_MAX_BYTES {
                 break;
             }
             if relay.is_over() {

@@ -1,11 +1,13 @@
 //! The few fields of a request that the gateway reads itself, whatever its format. The rest is left
 //! unread when it leaves in the format it came in, but for being checked to be JSON.
 
+use hyper::body::Bytes;
 use llm::format::Format;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What the gateway needs to know of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,12 +160,8 @@ pub(super) fn read(
 pub(super) fn read_form(body: &[u8]) -> Result<Head, BadBody> {
     const MODEL_MAX_BYTES: usize = 512;
     let missing = || bad("the form has no field `model`: name the model to ask", "model");
-    let field = memchr::memmem::find(body, b"name=\"model\"").ok_or_else(missing)?;
-    let rest = &body[field..];
-    let start = memchr::memmem::find(rest, b"\r\n\r\n").ok_or_else(missing)? + 4;
-    let rest = &rest[start..];
-    let end = memchr::memmem::find(rest, b"\r\n--").ok_or_else(missing)?;
-    let model = std::str::from_utf8(&rest[..end]).map_err(|_| missing())?.trim();
+    let place = model_in_form(body).ok_or_else(missing)?;
+    let model = std::str::from_utf8(&body[place]).map_err(|_| missing())?.trim();
     if model.is_empty() || model.len() > MODEL_MAX_BYTES {
         return Err(missing());
     }
@@ -172,6 +170,26 @@ pub(super) fn read_form(body: &[u8]) -> Result<Head, BadBody> {
         n: 1,
         ..Head::default()
     })
+}
+
+/// The form with another model's name.
+pub(super) fn form_with_model(body: &Bytes, model: &str) -> Bytes {
+    match model_in_form(body) {
+        Some(place) if &body[place.clone()] != model.as_bytes() => {
+            [&body[..place.start], model.as_bytes(), &body[place.end..]]
+                .concat()
+                .into()
+        }
+        _ => body.clone(),
+    }
+}
+
+/// Where the value of the field `model` is.
+fn model_in_form(body: &[u8]) -> Option<Range<usize>> {
+    let field = memchr::memmem::find(body, b"name=\"model\"")?;
+    let start = field + memchr::memmem::find(&body[field..], b"\r\n\r\n")? + 4;
+    let end = start + memchr::memmem::find(&body[start..], b"\r\n--")?;
+    Some(start..end)
 }
 
 fn bad(message: &str, param: &str) -> BadBody {

@@ -12,11 +12,12 @@ use hyper::body::Bytes;
 use hyper::http::StatusCode;
 use hyper::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use llm::canonical::{ConvertError, Request};
-use llm::convert::WriteStream;
+use llm::convert::{StreamOptions, WriteStream};
 use llm::embeddings::{self, EmbedFormat, EmbedRequest};
 use llm::format::Format;
 use llm::money::{Money, cost_bound};
 use llm::presets::{self, Preset};
+use llm::{completions, rerank};
 use policy::gateway::document::GuardOn;
 use policy::gateway::snapshot::{Consumer, Model, Prompt, Target};
 use serde_json::Value;
@@ -208,22 +209,51 @@ impl Job {
         }
     }
 
-    /// The writer of a prompt's stream.
-    pub(super) fn stream_writer(&self, request_id: &[u8; 16]) -> Option<Box<dyn WriteStream>> {
-        let prompt = self.prompt.as_ref()?;
-        let id = super::id_text(request_id);
-        Some(Box::new(PromptWriter::new(Arc::clone(prompt), id)))
+    /// Does the answer come in pieces?
+    pub(super) fn is_stream(&self) -> bool {
+        self.head.stream && matches!(self.operation, Operation::Chat | Operation::Completion)
+    }
+
+    /// What this provider is asked for: a completion is a chat where it has no completions, or where its
+    /// answer must be looked at.
+    pub(super) fn operation_at(&self, preset: &Preset) -> Operation {
+        let is_chat = self.operation == Operation::Completion
+            && (self.guards.look_at_answers() || !preset.supports(presets::Operation::Completions));
+        if is_chat { Operation::Chat } else { self.operation }
+    }
+
+    /// The writer of a stream that is in none of the formats of chats.
+    pub(super) fn stream_writer(
+        &self,
+        preset: &Preset,
+        stream: &StreamOptions,
+    ) -> Option<Box<dyn WriteStream>> {
+        if let Some(prompt) = &self.prompt {
+            let id = stream.request_id.clone();
+            return Some(Box::new(PromptWriter::new(Arc::clone(prompt), id)));
+        }
+        let is_across =
+            self.operation == Operation::Completion && self.operation_at(preset) == Operation::Chat;
+        is_across.then(|| Box::new(completions::StreamWriter::new(stream.clone())) as Box<dyn WriteStream>)
     }
 
     /// The body for one target.
     pub(super) fn outgoing(&self, model: &Model, target: &Target) -> Result<Outgoing, Refusal> {
         let preset = target.provider.preset;
-        match self.operation {
-            Operation::Chat => {
+        let splice = |error: llm::splice::SpliceError| Refusal::bad_request(error.to_string(), None);
+        let operation = self.operation_at(preset);
+        match operation {
+            Operation::Chat | Operation::Completion => {
+                let is_completion = operation == Operation::Completion;
                 let plan = Plan {
                     ingress: self.ingress,
-                    wire: self.wire(preset),
+                    wire: if is_completion {
+                        Format::Chat
+                    } else {
+                        self.wire(preset)
+                    },
                     preset,
+                    legacy_max_tokens: preset.quirks.legacy_max_tokens || is_completion,
                     model: &target.model,
                     head: &self.head,
                     parameters: &model.parameters,
@@ -231,19 +261,27 @@ impl Job {
                     max_output_tokens: target.max_output_tokens,
                     strict: self.strict,
                 };
-                plan.write(&self.body, self.request.as_ref())
-                    .map_err(|error| match error {
-                        TranslateError::Convert(error) => convert_refusal(&error),
-                        TranslateError::Splice(error) => Refusal::bad_request(error.to_string(), None),
-                    })
+                let read;
+                let request = if operation == self.operation {
+                    self.request.as_ref()
+                } else {
+                    read = self.read_json().and_then(|body| {
+                        completions::read_request(body).map_err(|error| convert_refusal(&error))
+                    })?;
+                    Some(&read)
+                };
+                plan.write(&self.body, request).map_err(|error| match error {
+                    TranslateError::Convert(error) => convert_refusal(&error),
+                    TranslateError::Splice(error) => splice(error),
+                })
             }
             Operation::Embeddings => self.embeddings(target),
+            Operation::Rerank if self.rerank_shapes(preset).is_some() => self.rerank(target),
             _ => {
                 let body = if self.content_type.as_bytes().starts_with(b"application/json") {
-                    translate::with_model(&self.body, &self.head.model, &target.model)
-                        .map_err(|error| Refusal::bad_request(error.to_string(), None))?
+                    translate::with_model(&self.body, &self.head.model, &target.model).map_err(splice)?
                 } else {
-                    self.body.clone()
+                    super::head::form_with_model(&self.body, &target.model)
                 };
                 Ok(Outgoing {
                     body,
@@ -285,9 +323,57 @@ impl Job {
         })
     }
 
+    fn read_json(&self) -> Result<Value, Refusal> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Refusal::bad_request(format!("the body is not JSON: {error}"), None))
+    }
+
+    /// The client's shape and the provider's, where they are not the same.
+    fn rerank_shapes(&self, preset: &Preset) -> Option<(rerank::Shape, rerank::Shape)> {
+        let shape = |format| match format {
+            Format::Cohere => rerank::Shape::Cohere2,
+            _ => rerank::Shape::Common,
+        };
+        let (ingress, wire) = (shape(self.ingress), shape(preset.wire));
+        (ingress != wire).then_some((ingress, wire))
+    }
+
+    fn rerank(&self, target: &Target) -> Result<Outgoing, Refusal> {
+        let mut request = rerank::read_request(self.read_json()?).map_err(|error| convert_refusal(&error))?;
+        request.model = target.model.to_string();
+        let shape = match self.rerank_shapes(target.provider.preset) {
+            Some((_, wire)) => wire,
+            None => rerank::Shape::Common,
+        };
+        let written = rerank::write_request(&request, shape).map_err(|error| convert_refusal(&error))?;
+        Ok(Outgoing {
+            body: written.body.to_string().into(),
+            dropped: written.dropped,
+            drop_usage: false,
+        })
+    }
+
+    /// A provider's order of documents in the client's shape.
+    ///
+    /// # Errors
+    /// One sentence for the log.
+    pub(super) fn read_rerank(&self, target: &Target, body: &Bytes) -> Result<Whole, String> {
+        let value: Value = serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
+        let request = self.read_json().map_err(|refusal| refusal.message)?;
+        let Some((ingress, _)) = self.rerank_shapes(target.provider.preset) else {
+            let n_documents = request["documents"].as_array().map_or(0, Vec::len);
+            let answer = rerank::read_answer(value, n_documents).map_err(|error| error.to_string())?;
+            return Ok(Whole::as_it_came(body.clone(), answer.usage()));
+        };
+        let request = rerank::read_request(request).map_err(|error| error.to_string())?;
+        let answer =
+            rerank::read_answer(value, request.documents.len()).map_err(|error| error.to_string())?;
+        let written = rerank::write_answer(&answer, &request, ingress);
+        Ok(Whole::of_value(&written, answer.usage()))
+    }
+
     fn read_embed_request(&self) -> Result<EmbedRequest, Refusal> {
-        let body = serde_json::from_slice(&self.body)
-            .map_err(|error| Refusal::bad_request(format!("the body is not JSON: {error}"), None))?;
+        let body = self.read_json()?;
         let model = (self.ingress == Format::GenerateContent).then_some(self.head.model.as_str());
         embeddings::read_request(self.embed_ingress(), body, model).map_err(|error| convert_refusal(&error))
     }

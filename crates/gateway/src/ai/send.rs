@@ -28,8 +28,8 @@ fn misconfigured(provider: &Provider, words: &str) -> Refusal {
 }
 
 /// The operation in the words of presets, for a request that leaves in `wire`.
-fn operation(job: &Job, wire: Format) -> presets::Operation {
-    match job.operation {
+fn operation(job: &Job, preset: &presets::Preset, wire: Format) -> presets::Operation {
+    match job.operation_at(preset) {
         Operation::Chat if wire == Format::Responses => presets::Operation::Responses,
         Operation::Chat => presets::Operation::Chat,
         Operation::Completion => presets::Operation::Completions,
@@ -55,7 +55,7 @@ pub(super) async fn request(
 ) -> Result<Request<Body>, Refusal> {
     let provider = &*target.provider;
     let preset = provider.preset;
-    let operation = operation(job, wire);
+    let operation = operation(job, preset, wire);
     let below = if operation == presets::Operation::Passthrough {
         job.path.clone()
     } else {
@@ -79,7 +79,7 @@ pub(super) async fn request(
         .parse()
         .map_err(|_| misconfigured(provider, "its address with this model is no path"))?;
     let headers = request.headers_mut();
-    let is_stream = job.head.stream && job.operation == Operation::Chat;
+    let is_stream = job.is_stream();
     // Clients say all kinds of things of a body that was read as JSON.
     let content_type = if job.operation == Operation::Passthrough {
         job.content_type.clone()

@@ -29,6 +29,8 @@ pub(super) struct Plan<'a> {
     pub(super) wire: Format,
     /// The provider.
     pub(super) preset: &'a Preset,
+    /// The field for the longest answer is `max_tokens`.
+    pub(super) legacy_max_tokens: bool,
     /// What the provider calls the model.
     pub(super) model: &'a str,
     /// What the gateway read of the request.
@@ -80,7 +82,7 @@ impl Plan<'_> {
         }
         let options = WriteOptions {
             max_tokens_if_absent: self.max_output_tokens.unwrap_or(4096),
-            legacy_max_tokens: self.preset.quirks.legacy_max_tokens,
+            legacy_max_tokens: self.legacy_max_tokens,
             strict: self.strict,
         };
         let mut written = convert::write_request(wire, &request, &options)?;
@@ -123,7 +125,7 @@ impl Plan<'_> {
         }
         if let (None, Some(most)) = (self.head.max_tokens, self.max_tokens) {
             let path: &[&str] = match self.ingress {
-                Format::Chat if self.preset.quirks.legacy_max_tokens => &["max_tokens"],
+                Format::Chat if self.legacy_max_tokens => &["max_tokens"],
                 Format::Chat => &["max_completion_tokens"],
                 Format::Responses => &["max_output_tokens"],
                 Format::GenerateContent => &["generationConfig", "maxOutputTokens"],

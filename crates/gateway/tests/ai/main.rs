@@ -11,5 +11,7 @@ mod kit;
 
 mod bytes;
 mod errors;
+mod guard;
 mod money;
+mod others;
 mod trouble;
