@@ -149,6 +149,7 @@ impl Whole {
         body: Bytes,
         content_type: Option<HeaderValue>,
         request_id: &[u8; 16],
+        is_shown: bool,
     ) -> Result<Self, String> {
         match job.operation_at(target.provider.preset) {
             Operation::Chat => {}
@@ -174,6 +175,9 @@ impl Whole {
         }
         let value: Value = serde_json::from_slice(&body).map_err(|error| format!("not JSON: {error}"))?;
         let mut answer = convert::read_answer(wire, value).map_err(|error| error.to_string())?;
+        if is_shown {
+            llm::shape_as_tool::show(&mut answer);
+        }
         let usage = answer.usage;
         // Some formats leave out what others demand.
         if answer.id.is_empty() {

@@ -20,6 +20,7 @@ use hyper::http::header::CONTENT_TYPE;
 use hyper::http::{Response, StatusCode};
 use llm::convert::StreamOptions;
 use llm::format::Format;
+use llm::shape_as_tool::Shower;
 use policy::gateway::limit::LimitKind;
 use policy::gateway::snapshot::{Model, ProviderKey, Target};
 use std::sync::Arc;
@@ -191,7 +192,7 @@ impl Ai {
         deadline: Instant,
     ) -> Result<Answer, Failed> {
         let provider = &target.provider;
-        let outgoing = job.outgoing(model, target)?;
+        let outgoing = job.outgoing(model, target, &live.catalogue)?;
         let wire = job.wire(provider.preset);
         call.record.wire = wire_protocol(wire);
         call.record.model = Arc::clone(&target.model);
@@ -228,11 +229,13 @@ impl Ai {
             self.stream(call, job, target, response, wire, &outgoing, (sent, state))
                 .await
         } else {
-            self.whole(call, job, target, response, wire, (sent, state)).await
+            self.whole(call, job, target, response, wire, &outgoing, (sent, state))
+                .await
         }
     }
 
     /// An answer that comes at once.
+    #[expect(clippy::too_many_arguments, reason = "the same as of an attempt")]
     async fn whole(
         &self,
         call: &mut Call,
@@ -240,6 +243,7 @@ impl Ai {
         target: &Target,
         response: Response<Body>,
         wire: Format,
+        outgoing: &Outgoing,
         (sent, state): (Instant, &Arc<ProviderState>),
     ) -> Result<Answer, Failed> {
         call.record.latency.first_byte_us = micros(sent.elapsed());
@@ -248,7 +252,8 @@ impl Ai {
         let body = response.into_body().collect(limit).await;
         let body = body.map_err(|error| no_body(&error))?;
         state.succeeded(call.record.latency.first_byte_us.into());
-        let whole = Whole::read(job, wire, target, body, content_type, &call.record.request_id)
+        let id = &call.record.request_id;
+        let whole = Whole::read(job, wire, target, body, content_type, id, outgoing.is_shown)
             .map_err(|words| broken(&words))?;
         call.usage = whole.usage;
         call.usage_is_final = true;
@@ -289,6 +294,7 @@ impl Ai {
             wire: if is_opaque { Format::Chat } else { wire },
             ingress: job.ingress,
             drop_usage: outgoing.drop_usage,
+            shower: outgoing.is_shown.then(Shower::default),
             stream,
             filter: job.guards.stream_filter(),
             writer,

@@ -128,8 +128,9 @@ pub(super) fn read(
         }
         Format::Chat => {
             head.stream = flag(fields.stream, "stream")?;
+            // Providers heed one or the other; `None` is the least.
             head.max_tokens = number(fields.max_completion_tokens, "max_completion_tokens")?
-                .or(number(fields.max_tokens, "max_tokens")?);
+                .max(number(fields.max_tokens, "max_tokens")?);
             head.n = number(fields.n, "n")?.unwrap_or(1);
             head.user = text(fields.user, "user")?.map(Cow::into_owned);
             head.include_usage =

@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper::http::StatusCode;
 use hyper::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use llm::canonical::{ConvertError, Request};
+use llm::catalogue::{Catalogue, Features};
 use llm::convert::{StreamOptions, WriteStream};
 use llm::embeddings::{self, EmbedFormat, EmbedRequest};
 use llm::format::Format;
@@ -238,10 +239,21 @@ impl Job {
     }
 
     /// The body for one target.
-    pub(super) fn outgoing(&self, model: &Model, target: &Target) -> Result<Outgoing, Refusal> {
+    pub(super) fn outgoing(
+        &self,
+        model: &Model,
+        target: &Target,
+        catalogue: &Catalogue,
+    ) -> Result<Outgoing, Refusal> {
         let preset = target.provider.preset;
         let splice = |error: llm::splice::SpliceError| Refusal::bad_request(error.to_string(), None);
         let operation = self.operation_at(preset);
+        // Most models of Bedrock.
+        let takes_shapes = || {
+            let known = preset.model(catalogue, &target.provider.name, &target.model);
+            known.is_some_and(|known| known.features.has(Features::STRUCTURED))
+        };
+        let shape_as_tool = preset.wire == Format::Converse && !takes_shapes();
         match operation {
             Operation::Chat | Operation::Completion => {
                 let is_completion = operation == Operation::Completion;
@@ -260,6 +272,7 @@ impl Job {
                     max_tokens: self.hard_max_tokens,
                     max_output_tokens: target.max_output_tokens,
                     strict: self.strict,
+                    shape_as_tool,
                 };
                 let read;
                 let request = if operation == self.operation {
@@ -287,6 +300,7 @@ impl Job {
                     body,
                     dropped: Vec::new(),
                     drop_usage: false,
+                    is_shown: false,
                 })
             }
         }
@@ -350,6 +364,7 @@ impl Job {
             body: written.body.to_string().into(),
             dropped: written.dropped,
             drop_usage: false,
+            is_shown: false,
         })
     }
 
@@ -388,6 +403,7 @@ impl Job {
                 body,
                 dropped: Vec::new(),
                 drop_usage: false,
+                is_shown: false,
             });
         }
         request.model = target.model.to_string();
@@ -396,6 +412,7 @@ impl Job {
             body: written.body.to_string().into(),
             dropped: written.dropped,
             drop_usage: false,
+            is_shown: false,
         })
     }
 

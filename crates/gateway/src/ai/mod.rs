@@ -15,6 +15,7 @@ mod job;
 mod list;
 pub mod pool;
 mod prompt;
+mod quirks;
 mod relay;
 mod send;
 mod translate;

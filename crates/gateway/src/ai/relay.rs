@@ -11,6 +11,7 @@ use llm::convert::{ReadStream, StreamOptions, WriteStream, stream_reader, stream
 use llm::error::ErrorAnswer;
 use llm::eventstream;
 use llm::format::Format;
+use llm::shape_as_tool::Shower;
 use llm::sse::{Event, Framer, Framing};
 use llm::usage::Usage;
 use std::collections::HashMap;
@@ -70,6 +71,7 @@ pub(super) struct Relay {
     reader: Box<dyn ReadStream>,
     output: Output,
     filters: Option<Filters>,
+    shower: Option<Shower>,
     progress: Progress,
     texts: Vec<Event>,
     events: Vec<StreamEvent>,
@@ -86,6 +88,8 @@ pub(super) struct RelayOptions {
     pub ingress: Format,
     /// Chat to Chat: drop usage events.
     pub drop_usage: bool,
+    /// The shape of the answer was hidden in a tool.
+    pub shower: Option<Shower>,
     /// For the client's writer.
     pub stream: StreamOptions,
     /// What looks at texts; with it even the same format is written anew.
@@ -113,6 +117,7 @@ impl Relay {
         let is_same = options.wire == options.ingress
             && options.filter.is_none()
             && options.writer.is_none()
+            && options.shower.is_none()
             && !options.stream.json_array;
         let (ingress, request_id) = (options.ingress, options.stream.request_id.clone());
         Self {
@@ -135,6 +140,7 @@ impl Relay {
                 make,
                 open: HashMap::new(),
             }),
+            shower: options.shower,
             progress: Progress::default(),
             texts: Vec::new(),
             events: Vec::new(),
@@ -294,6 +300,10 @@ impl Relay {
             return;
         };
         for event in self.events.drain(..) {
+            let event = match &mut self.shower {
+                Some(shower) => shower.show(event),
+                None => event,
+            };
             self.progress.note(&event);
             let Some(filters) = &mut self.filters else {
                 writer.write(&event, out);

@@ -1,12 +1,13 @@
 //! A client's body becomes the body for one provider.
 
 use super::head::Head;
+use super::quirks;
 use hyper::body::Bytes;
 use llm::canonical::{ConvertError, Request};
 use llm::convert::{self, PathFacts, WriteOptions};
 use llm::format::Format;
 use llm::presets::Preset;
-use llm::splice;
+use llm::{shape_as_tool, splice};
 use serde_json::{Map, Value};
 
 /// What goes out.
@@ -18,6 +19,8 @@ pub(super) struct Outgoing {
     pub(super) dropped: Vec<String>,
     /// The client did not ask for the usage of its stream; its event is taken out again.
     pub(super) drop_usage: bool,
+    /// The shape of the answer was hidden in a tool: its call is the answer.
+    pub(super) is_shown: bool,
 }
 
 /// What is written into a request for one target.
@@ -43,6 +46,8 @@ pub(super) struct Plan<'a> {
     pub(super) max_output_tokens: Option<u64>,
     /// Refuse what cannot be expressed.
     pub(super) strict: bool,
+    /// The model takes no shape of an answer, but tools.
+    pub(super) shape_as_tool: bool,
 }
 
 /// Why a request cannot be written.
@@ -85,8 +90,18 @@ impl Plan<'_> {
             legacy_max_tokens: self.legacy_max_tokens,
             strict: self.strict,
         };
+        let is_shown = self.shape_as_tool && shape_as_tool::hide(&mut request, wire)?;
         let mut written = convert::write_request(wire, &request, &options)?;
         if let Value::Object(fields) = &mut written.body {
+            if wire == Format::Chat {
+                let n_before = written.dropped.len();
+                let most = options.max_tokens_if_absent;
+                quirks::apply(fields, &self.preset.quirks, most, &mut written.dropped)?;
+                if let Some(field) = written.dropped.get(n_before).filter(|_| self.strict) {
+                    let (field, format) = (field.clone(), wire);
+                    return Err(ConvertError::Inexpressible { field, format }.into());
+                }
+            }
             for (name, value) in self.parameters {
                 if !fields.contains_key(name) {
                     fields.insert(name.clone(), value.clone());
@@ -103,6 +118,7 @@ impl Plan<'_> {
             body: written.body.to_string().into(),
             dropped: written.dropped,
             drop_usage: self.ingress == Format::Chat && !self.head.include_usage,
+            is_shown,
         })
     }
 
@@ -134,6 +150,14 @@ impl Plan<'_> {
             };
             set(path, &most.to_string())?;
         }
+        // A provider of the older field may not heed the newer, and nothing would bound the answer.
+        if let (Some(given), true, Format::Chat) =
+            (self.head.max_tokens, self.legacy_max_tokens, self.ingress)
+            && self.max_tokens.is_some()
+            && splice::find(body, &["max_tokens"])?.is_empty()
+        {
+            set(&["max_tokens"], &given.to_string())?;
+        }
         let mut drop_usage = false;
         let is_chat_stream = self.ingress == Format::Chat && self.head.stream;
         if is_chat_stream && !self.head.include_usage && self.preset.quirks.include_usage {
@@ -144,6 +168,7 @@ impl Plan<'_> {
             body: out.map_or_else(|| body.clone(), Bytes::from),
             dropped: Vec::new(),
             drop_usage,
+            is_shown: false,
         })
     }
 }

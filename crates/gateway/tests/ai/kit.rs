@@ -117,10 +117,17 @@ impl Fake {
         std::mem::take(&mut self.seen.lock().expect("not poisoned"))
     }
 
+    /// The next `n` requests: one that was given up may be read later than its answer is known.
+    #[track_caller]
+    pub fn wait(&self, n: usize) -> Vec<Seen> {
+        wait_until("requests", || self.seen.lock().expect("not poisoned").len() >= n);
+        self.take()
+    }
+
     /// The only request since.
     #[track_caller]
     pub fn one(&self) -> Seen {
-        let mut all = self.take();
+        let mut all = self.wait(1);
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
     }

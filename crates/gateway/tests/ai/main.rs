@@ -14,4 +14,5 @@ mod errors;
 mod guard;
 mod money;
 mod others;
+mod peculiar;
 mod trouble;

@@ -69,9 +69,9 @@ fn budgets() {
             &fake,
             json!({ "consumers": [{ "name": "app", "keys": [{ "value": "ck" }], "budget": budget }] }),
         );
-        let mut answers = answers.to_vec().into_iter();
+        let mut answers = std::collections::VecDeque::from(answers.to_vec());
         fake.does(move |_| {
-            let (input, output) = answers.next().expect("no more is asked");
+            let (input, output) = answers.pop_front().expect("no more is asked");
             reply(200, "", usage(input, output))
         });
         for (idx, status) in expected.iter().enumerate() {
