@@ -72,7 +72,7 @@ enum Action {
     /// A private network of namespaces with real traffic
     #[command(subcommand)]
     Lab(lab::LabArgs),
-    /// Speed of this machine's kernel programs and of reading, beside other programs
+    /// Speed of the kernel programs, of reading and of the gateway on this machine, beside other programs
     #[command(subcommand)]
     Bench(bench::BenchArgs),
     /// Every field of the filter language

@@ -3,6 +3,7 @@
 //! Machines differ and virtual ones are noisy, so candidates take turns within a run, medians are
 //! compared, and every table says where it was made.
 
+mod gateway;
 mod kernel;
 mod read;
 mod statistics;
@@ -17,12 +18,19 @@ pub(crate) enum BenchArgs {
     Kernel(kernel::KernelArgs),
     /// Packets a second that `weir read` takes from a file, beside ndpiReader and tshark
     Read(read::ReadArgs),
+    /// Requests a second, delays, processor time and memory of the gateway, beside nginx and other gateways
+    Gateway(gateway::GatewayArgs),
+    /// The load of `weir bench gateway`
+    #[command(hide = true)]
+    GatewayLoad(gateway::load::LoadArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match args {
         BenchArgs::Kernel(args) => kernel::run(args),
         BenchArgs::Read(args) => read::run(args),
+        BenchArgs::Gateway(args) => gateway::run(args),
+        BenchArgs::GatewayLoad(args) => gateway::load::run(args),
     }
 }
 

@@ -24,7 +24,7 @@ mod namespace;
 mod network;
 mod protocol;
 mod provider;
-mod random;
+pub(crate) mod random;
 mod report;
 mod run;
 mod scenario;
