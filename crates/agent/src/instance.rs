@@ -158,6 +158,25 @@ fn lock(name: &str) -> Result<Flock<File>, AgentError> {
     }
 }
 
+/// The process that runs an instance; `None` if none does.
+pub fn running(name: &str) -> Result<Option<i32>, AgentError> {
+    check_name(name)?;
+    let path = PathBuf::from(format!("/run/weir/{name}.lock"));
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.during(|| format!("open {}", path.display()))?,
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(None),
+        Err((mut file, _)) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)
+                .during(|| format!("read {}", path.display()))?;
+            Ok(pid.trim().parse().ok())
+        }
+    }
+}
+
 /// Removes the pins of instances that no process holds. Returns their names.
 pub fn sweep_dead(except: &str) -> Vec<String> {
     let mut swept = Vec::new();

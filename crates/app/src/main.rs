@@ -27,6 +27,8 @@ struct Arguments {
 enum Action {
     /// Observe interfaces and answer questions about them
     Run(run::RunArgs),
+    /// Make a running weir take its program and configuration anew, without losing a connection
+    Restart(run::RestartArgs),
     /// Remove what an earlier run left in the kernel
     Detach(run::DetachArgs),
     /// What flows now, on a terminal or as records
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(Arguments::command).complete();
     let result = match Arguments::parse().command {
         Action::Run(args) => run::run(&args),
+        Action::Restart(args) => run::restart(&args),
         Action::Detach(args) => run::detach(&args),
         Action::Watch(args) => cli::watch::run(&args),
         Action::Flows(args) => cli::flows::flows(&args),

@@ -1,7 +1,7 @@
 //! The process that keeps its privileges: loads, attaches, forks the worker, answers its requests,
 //! starts it again if it dies, cleans up at the end.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::gateway::role::{self, Prepared};
+use super::handover::{self, Handover};
 use super::sockets::{self, Listeners};
 use super::{report, tokens, worker};
 use crate::config;
@@ -39,9 +40,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between looks at a worker that is to end.
 const POLL_MS: u16 = 20;
 
+/// Time a worker has to leave the kernel's maps and the admin API to its successor.
+const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between looks at workers that drain.
+const DRAIN_LOOK_MS: u16 = 1_000;
+
 /// Time the worker has to end by itself, besides what the gateway's open requests have.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a run is made of, each from another place"
+)]
 pub(super) fn run(
     instance: &Instance,
     options: &LoadOptions,
@@ -49,9 +60,13 @@ pub(super) fn run(
     socket: &Path,
     persist: bool,
     gateway: Option<Prepared>,
+    mut handover: Handover,
+    check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = block_signals().context("cannot set up signals")?;
+    let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
+    let mut old = Draining::new(&handover.workers, STOP_TIMEOUT + drain);
     let mut loaded = load::load(instance, options)?;
     let outcome = supervise(
         instance,
@@ -62,7 +77,11 @@ pub(super) fn run(
         &signals,
         started,
         gateway,
+        &mut old,
+        &mut handover,
+        check,
     );
+    old.end();
     loaded.remove_tc_filters();
     if !persist {
         instance.remove_pins()?;
@@ -74,7 +93,13 @@ pub(super) fn run(
 /// Signals are read from a descriptor, beside the worker's requests.
 fn block_signals() -> nix::Result<SignalFd> {
     let mut mask = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+        Signal::SIGUSR2,
+    ] {
         mask.add(signal);
     }
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
@@ -94,9 +119,14 @@ fn supervise(
     signals: &SignalFd,
     started: Instant,
     mut gateway: Option<Prepared>,
+    old: &mut Draining,
+    handover: &mut Handover,
+    check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let mut notes = loaded.notes.clone();
-    let listeners = sockets::bind(listen, socket, &mut notes)?;
+    let listeners = sockets::bind(listen, socket, handover, &mut notes)?;
+    // What the configuration names no more is closed.
+    *handover = Handover::default();
     let tokens = Arc::new(tokens::TokenFile::open(instance.name())?);
     let facts = Arc::new(report::Facts::of(instance, options, loaded, notes));
     report::print_start(&facts, listen, socket, started);
@@ -117,20 +147,32 @@ fn supervise(
         let (mut tell, told) = UnixStream::pair().context("cannot make a socket pair")?;
         tell.set_read_timeout(Some(RELOAD_TIMEOUT))
             .context("cannot limit the worker's time")?;
+        let (mut ready, worker_ready) = UnixStream::pair().context("cannot make a socket pair")?;
         let pid = start_worker(
             &facts,
             &listeners,
             &tokens,
             loaded,
-            (theirs, told),
+            (theirs, told, worker_ready),
             gateway.as_ref(),
         )?;
         let reload = || reload(&mut tell, gateway.as_mut());
-        match serve_until(&broker, &mut ours, signals, reload)? {
+        match serve_until(&broker, &mut ours, signals, reload, &mut ready, old, check)? {
             Stop::Signal => {
                 let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
+                old.begin();
                 stop_worker(&broker, pid, &mut ours, STOP_TIMEOUT + drain);
                 return Ok(ExitCode::SUCCESS);
+            }
+            Stop::Restart => {
+                if !set_aside(&broker, pid, &mut ours) {
+                    say("the worker does not make room: it is replaced");
+                }
+                old.add(pid);
+                let mut named = listeners.named(listen, socket);
+                named.extend(gateway.iter().flat_map(Prepared::named));
+                let error = handover::exec(&named, &old.pids());
+                say(&format!("no restart, this program goes on: {error:#}"));
             }
             Stop::WorkerGone => {
                 let status = waitpid(pid, None);
@@ -150,6 +192,7 @@ fn supervise(
 
 enum Stop {
     Signal,
+    Restart,
     WorkerGone,
 }
 
@@ -188,21 +231,55 @@ fn serve_until(
     stream: &mut UnixStream,
     signals: &SignalFd,
     mut reload: impl FnMut(),
+    ready: &mut UnixStream,
+    old: &mut Draining,
+    check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<Stop> {
+    let mut is_ready_known = false;
     loop {
+        // The end of a worker that drains is a SIGCHLD; the time is for its deadline.
+        let timeout = if old.reap() {
+            PollTimeout::NONE
+        } else {
+            DRAIN_LOOK_MS.into()
+        };
+        let ready_events = if is_ready_known {
+            PollFlags::empty()
+        } else {
+            PollFlags::POLLIN
+        };
         let mut waiting = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+            PollFd::new(ready.as_fd(), ready_events),
         ];
-        match poll(&mut waiting, PollTimeout::NONE) {
+        // Its end is the worker's, which the other socket tells: a socket that is known is not waited for.
+        let n_waiting = if is_ready_known { 2 } else { 3 };
+        match poll(&mut waiting[..n_waiting], timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for requests"),
         }
-        let [signal_ready, request_ready] = waiting.map(|one| one.any().unwrap_or(false));
+        let [signal_ready, request_ready, ready_told] = waiting.map(|one| one.any().unwrap_or(false));
+        if ready_told && !is_ready_known {
+            is_ready_known = true;
+            let mut told = [0];
+            if matches!(ready.read(&mut told), Ok(1)) {
+                if told[0] == 1 {
+                    old.begin();
+                } else if !old.pids().is_empty() {
+                    say("the new gateway does not start: the worker before it goes on");
+                }
+            }
+        }
         if signal_ready {
             while let Ok(Some(signal)) = signals.read_signal() {
                 if signal.ssi_signo == Signal::SIGHUP as u32 {
                     reload();
+                } else if signal.ssi_signo == Signal::SIGUSR2 as u32 {
+                    match check() {
+                        Ok(()) => return Ok(Stop::Restart),
+                        Err(error) => say(&format!("no restart, nothing is changed: {error:#}")),
+                    }
                 } else if signal.ssi_signo != Signal::SIGCHLD as u32 {
                     return Ok(Stop::Signal);
                 }
@@ -227,7 +304,7 @@ fn start_worker(
     listeners: &Listeners,
     tokens: &Arc<tokens::TokenFile>,
     loaded: &Loaded,
-    (theirs, told): (UnixStream, UnixStream),
+    (theirs, told, ready): (UnixStream, UnixStream, UnixStream),
     gateway: Option<&Prepared>,
 ) -> anyhow::Result<Pid> {
     let maps = WorkerMaps::of(&loaded.maps).context("cannot open the maps for reading")?;
@@ -236,13 +313,26 @@ fn start_worker(
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let mut kept: Vec<RawFd> = vec![theirs.as_raw_fd(), told.as_raw_fd(), tokens.as_raw_fd()];
+            let mut kept: Vec<RawFd> = vec![
+                theirs.as_raw_fd(),
+                told.as_raw_fd(),
+                ready.as_raw_fd(),
+                tokens.as_raw_fd(),
+            ];
             kept.extend(gateway.iter().flat_map(|gateway| gateway.descriptors()));
             kept.extend(maps.descriptors().iter().map(AsRawFd::as_raw_fd));
             kept.extend(listeners.tcp.iter().map(AsRawFd::as_raw_fd));
             kept.extend(listeners.unix.iter().map(AsRawFd::as_raw_fd));
             close_all_but(&kept);
-            let code = match worker::run(facts, listeners, tokens, maps, (theirs, told), parent, gateway) {
+            let code = match worker::run(
+                facts,
+                listeners,
+                tokens,
+                maps,
+                (theirs, told, ready),
+                parent,
+                gateway,
+            ) {
                 Ok(()) => 0,
                 Err(error) => {
                     say(&format!("worker: {error:#}"));
@@ -295,6 +385,82 @@ fn stop_worker(broker: &Broker, pid: Pid, stream: &mut UnixStream, timeout: Dura
     say("the worker does not end by itself: it is killed");
     let _ = kill(pid, Signal::SIGKILL);
     let _ = waitpid(pid, None);
+}
+
+/// Lets a worker leave all but the gateway to its successor. Whether it has.
+fn set_aside(broker: &Broker, pid: Pid, stream: &mut UnixStream) -> bool {
+    let _ = kill(pid, Signal::SIGUSR1);
+    let deadline = Instant::now() + SUCCESSION_TIMEOUT;
+    while Instant::now() < deadline {
+        let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        let is_ready = poll(&mut waiting, POLL_MS).is_ok_and(|n_ready| n_ready > 0);
+        if is_ready && broker.serve_one(stream).is_some() {
+            return true;
+        }
+    }
+    let _ = kill(pid, Signal::SIGTERM);
+    false
+}
+
+/// Workers whose successor serves or is about to: they end what they have begun.
+#[derive(Debug)]
+struct Draining {
+    workers: Vec<(Pid, Option<Instant>)>,
+    timeout: Duration,
+}
+
+impl Draining {
+    fn new(workers: &[Pid], timeout: Duration) -> Self {
+        Self {
+            workers: workers.iter().map(|&pid| (pid, None)).collect(),
+            timeout,
+        }
+    }
+
+    /// One that serves until [`Draining::begin`].
+    fn add(&mut self, pid: Pid) {
+        self.workers.push((pid, None));
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        self.workers.iter().map(|&(pid, _)| pid).collect()
+    }
+
+    /// Tells those that serve to take no more.
+    fn begin(&mut self) {
+        for (pid, deadline) in &mut self.workers {
+            if deadline.is_none() {
+                let _ = kill(*pid, Signal::SIGTERM);
+                *deadline = Some(Instant::now() + self.timeout);
+            }
+        }
+    }
+
+    /// Forgets those that have ended, and kills those whose time is over. Whether none is left.
+    fn reap(&mut self) -> bool {
+        self.workers.retain(|&(pid, deadline)| {
+            if !matches!(
+                waitpid(pid, Some(WaitPidFlag::WNOHANG)),
+                Ok(WaitStatus::StillAlive)
+            ) {
+                return false;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                say("a worker does not end by itself: it is killed");
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            true
+        });
+        self.workers.is_empty()
+    }
+
+    /// Waits until all have ended.
+    fn end(&mut self) {
+        self.begin();
+        while !self.reap() {
+            std::thread::sleep(Duration::from_millis(POLL_MS.into()));
+        }
+    }
 }
 
 fn describe(status: nix::Result<WaitStatus>) -> String {

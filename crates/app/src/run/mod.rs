@@ -7,6 +7,7 @@
 
 mod broker;
 mod gateway;
+mod handover;
 mod host;
 mod report;
 mod sockets;
@@ -26,6 +27,7 @@ use clap::Args;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{self, Config, ConfigError, Switch};
+pub(crate) use handover::{RestartArgs, restart};
 
 /// Observe interfaces and answer questions about them
 ///
@@ -129,6 +131,7 @@ const SAMPLES_PER_DIRECTION: u8 = 4;
 
 /// Runs until told to stop.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut handover = handover::Handover::take();
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -168,7 +171,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             .is_root()
             .then_some(agent::broker::NOBODY);
         let prepared = gateway::role::Told::new(documents).and_then(|told| {
-            gateway::role::Prepared::new(told, &file, &settings.name, &settings.data, owner)
+            gateway::role::Prepared::new(told, &file, &settings.name, &settings.data, owner, &mut handover)
         });
         prepared
             .map_err(|error| {
@@ -183,7 +186,20 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         &settings.socket,
         settings.persist,
         gateway,
+        handover,
+        &|| check(args),
     )
+}
+
+/// Whether a restart would find its program and configuration in order.
+fn check(args: &RunArgs) -> anyhow::Result<()> {
+    handover::check(args.config.as_deref())?;
+    let settings = args.settings()?;
+    chosen_interfaces(&settings.interfaces)?;
+    if let Some((_, documents)) = settings.gateway {
+        gateway::role::Told::new(documents)?;
+    }
+    Ok(())
 }
 
 /// `weir detach`: removes what a `persist` or a kill left in the kernel.

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+
+use super::handover::Handover;
 
 /// The admin API's listeners.
 #[derive(Debug)]
@@ -15,9 +18,35 @@ pub(super) struct Listeners {
     pub(super) unix: Vec<UnixListener>,
 }
 
+impl Listeners {
+    /// The sockets by their names, for the next image.
+    pub(super) fn named(&self, listen: SocketAddr, socket: &Path) -> Vec<(String, BorrowedFd<'_>)> {
+        let tcp = self.tcp.iter().map(|one| (tcp_name(listen), one.as_fd()));
+        let unix = self.unix.iter().map(|one| (unix_name(socket), one.as_fd()));
+        tcp.chain(unix).collect()
+    }
+}
+
+fn tcp_name(listen: SocketAddr) -> String {
+    format!("admin {listen}")
+}
+
+fn unix_name(socket: &Path) -> String {
+    format!("admin {}", socket.display())
+}
+
 /// Binds what can be bound; the local socket must be, the TCP address need not.
-pub(super) fn bind(listen: SocketAddr, socket: &Path, notes: &mut Vec<String>) -> anyhow::Result<Listeners> {
-    let tcp = match TcpListener::bind(listen) {
+pub(super) fn bind(
+    listen: SocketAddr,
+    socket: &Path,
+    handover: &mut Handover,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Listeners> {
+    let bound = match handover.listener(&tcp_name(listen)) {
+        Some(inherited) => Ok(TcpListener::from(inherited)),
+        None => TcpListener::bind(listen),
+    };
+    let tcp = match bound {
         Ok(listener) => vec![listener],
         Err(error) => {
             notes.push(format!(
@@ -27,9 +56,13 @@ pub(super) fn bind(listen: SocketAddr, socket: &Path, notes: &mut Vec<String>) -
             Vec::new()
         }
     };
+    let unix = match handover.listener(&unix_name(socket)) {
+        Some(inherited) => UnixListener::from(inherited),
+        None => bind_unix(socket)?,
+    };
     Ok(Listeners {
         tcp,
-        unix: vec![bind_unix(socket)?],
+        unix: vec![unix],
     })
 }
 

@@ -1,6 +1,7 @@
 //! The process without privileges: the loop that reads the kernel's maps, and the admin API.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) fn run(
     listeners: &Listeners,
     tokens: &Arc<TokenFile>,
     maps: WorkerMaps,
-    (broker, told): (UnixStream, UnixStream),
+    (broker, told, mut ready): (UnixStream, UnixStream, UnixStream),
     parent: Pid,
     gateway: Option<&Prepared>,
 ) -> anyhow::Result<()> {
@@ -38,11 +39,20 @@ pub(super) fn run(
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
     ignore_terminal_signals().context("cannot set up signals")?;
     let names = facts.attached.iter().map(|one| (one.ifindex, one.name.clone()));
+    let broker_ends = broker.try_clone().context("cannot duplicate a socket")?;
     let shared = Shared::new(Live::new(names), Client::new(broker), maps);
     let interfaces = facts.attached.iter().map(|one| one.ifindex).collect();
     let mut worker = Worker::new(Arc::clone(&shared), interfaces)?;
     let stop = Arc::new(AtomicBool::new(false));
     let role = gateway.and_then(start_gateway);
+    let is_ready = role.is_some() || gateway.is_none();
+    let _ = ready.write_all(&[u8::from(is_ready)]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let mut signals = Signals::new(&runtime).context("cannot set up signals")?;
     let told_ends = told.try_clone().context("cannot duplicate a socket")?;
     let reloads = role.as_ref().map(|role| {
         let (admin, certificates) = (role.admin(), role.certificates());
@@ -61,7 +71,14 @@ pub(super) fn run(
             let stop = Arc::clone(&stop);
             move || worker.run(|| stop.load(Ordering::Relaxed))
         });
-        let served = serve(listeners, host, started_by.as_raw(), || updates.is_finished());
+        let served = serve(
+            &runtime,
+            &mut signals,
+            listeners,
+            host,
+            started_by.as_raw(),
+            || updates.is_finished(),
+        );
         stop.store(true, Ordering::Relaxed);
         match updates.join() {
             Ok(updated) => updated
@@ -70,11 +87,16 @@ pub(super) fn run(
             Err(_) => bail!("the thread that reads the kernel's maps panicked"),
         }
     });
-    let _ = told_ends.shutdown(std::net::Shutdown::Both);
+    // The broker learns that nothing of the kernel is read here any more.
+    let _ = broker_ends.shutdown(Shutdown::Both);
+    let _ = told_ends.shutdown(Shutdown::Both);
     if let Some(reloads) = reloads {
         let _ = reloads.join();
     }
     if let Some(role) = role {
+        if signals.is_succeeded && outcome.is_ok() {
+            runtime.block_on(signals.terminate.recv());
+        }
         role.stop();
     }
     outcome
@@ -92,25 +114,43 @@ fn start_gateway(prepared: &Prepared) -> Option<Role> {
 /// Ctrl-C reaches the whole process group; the broker decides and sends SIGTERM.
 fn ignore_terminal_signals() -> nix::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    for signal in [Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         // SAFETY: ignoring installs no handler.
         unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
     }
     Ok(())
 }
 
-/// Serves the admin API until SIGTERM comes or the update thread ends.
+/// What the broker signals.
+struct Signals {
+    /// SIGTERM: end.
+    terminate: tokio::signal::unix::Signal,
+    /// SIGUSR1: a successor takes all but the gateway; that goes on until SIGTERM.
+    succeed: tokio::signal::unix::Signal,
+    is_succeeded: bool,
+}
+
+impl Signals {
+    fn new(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _entered = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            succeed: signal(SignalKind::user_defined1())?,
+            is_succeeded: false,
+        })
+    }
+}
+
+/// Serves the admin API until a signal comes or the update thread ends.
 fn serve(
+    runtime: &tokio::runtime::Runtime,
+    signals: &mut Signals,
     listeners: &Listeners,
     host: Arc<dyn control::Host>,
     uid_trusted: u32,
     is_finished: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
     let tcp: Vec<TcpListener> = listeners
         .tcp
         .iter()
@@ -126,12 +166,14 @@ fn serve(
         ..control::Settings::default()
     };
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .context("cannot listen for SIGTERM")?;
         let ended = async {
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return,
+                    _ = signals.terminate.recv() => return,
+                    _ = signals.succeed.recv() => {
+                        signals.is_succeeded = true;
+                        return;
+                    }
                     () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
                         if is_finished() {
                             return;

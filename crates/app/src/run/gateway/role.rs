@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ use store::seal::Sealer;
 
 use super::admin::{AdminParts, CountedCalls, GatewayAdmin, KeyNumbers, ProviderNumbers};
 use crate::config::gateway::{Process, Recorded};
+use crate::run::handover::Handover;
 
 /// Where the gateway listens unless told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -109,6 +110,8 @@ pub(in crate::run) struct Prepared {
     file: String,
     instance: String,
     folder: PathBuf,
+    /// Of `plain`, then of `tls`, as the file had it when they were bound.
+    names: Vec<String>,
     plain: Vec<TcpListener>,
     tls: Vec<TcpListener>,
 }
@@ -124,6 +127,7 @@ impl Prepared {
         instance: &str,
         data: &Path,
         owner: Option<u32>,
+        handover: &mut Handover,
     ) -> anyhow::Result<Self> {
         let gateway = told.gateway();
         let listen = gateway.listen.clone().unwrap_or_else(|| {
@@ -133,7 +137,8 @@ impl Prepared {
                 Vec::new()
             }
         });
-        let plain = listen.iter().map(|address| bind(address));
+        let mut bind = |address: &String| bind(address, handover);
+        let plain = listen.iter().map(&mut bind);
         let plain = plain.collect::<anyhow::Result<Vec<_>>>()?;
         let tls = gateway.tls.iter().map(|tls| bind(&tls.listen));
         let tls = tls.collect::<anyhow::Result<Vec<_>>>()?;
@@ -144,6 +149,11 @@ impl Prepared {
             file: file.to_owned(),
             instance: instance.to_owned(),
             folder,
+            names: listen
+                .iter()
+                .chain(gateway.tls.iter().map(|tls| &tls.listen))
+                .map(|address| listener_name(address))
+                .collect(),
             plain,
             tls,
         })
@@ -156,6 +166,12 @@ impl Prepared {
             .chain(&self.tls)
             .map(AsRawFd::as_raw_fd)
             .collect()
+    }
+
+    /// The sockets by their names, for the next image.
+    pub(in crate::run) fn named(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let sockets = self.plain.iter().chain(&self.tls).map(AsFd::as_fd);
+        self.names.iter().cloned().zip(sockets).collect()
     }
 
     /// Where it listens, for people.
@@ -185,7 +201,14 @@ impl Prepared {
     }
 }
 
-fn bind(address: &str) -> anyhow::Result<TcpListener> {
+fn listener_name(address: &str) -> String {
+    format!("gateway {address}")
+}
+
+fn bind(address: &str, handover: &mut Handover) -> anyhow::Result<TcpListener> {
+    if let Some(inherited) = handover.listener(&listener_name(address)) {
+        return Ok(inherited.into());
+    }
     let parsed: SocketAddr = address.parse().with_context(|| {
         format!("gateway: expected an address and a port, as 127.0.0.1:8080, found `{address}`")
     })?;
