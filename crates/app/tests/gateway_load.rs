@@ -391,7 +391,8 @@ fn a_revoked_key_is_refused_within_100_ms() {
             .expect("an answer");
         match answer.status {
             200 => last = sent,
-            status => assert_eq!(status, 401, "{}", answer.text()),
+            // After many wrong keys of one source they are no longer looked at.
+            status => assert!(matches!(status, 401 | 429), "{status} {}", answer.text()),
         }
     }
     assert!(
