@@ -26,6 +26,7 @@ struct Findings {
     pii_out: u64,
     flagged: bool,
     changed: bool,
+    blocked: bool,
     vault: Vault,
 }
 
@@ -120,7 +121,10 @@ impl Guards {
             if let Some(guard) = word_guard(rail, on) {
                 match guard.check(text) {
                     guard::Verdict::Pass => {}
-                    guard::Verdict::Block { .. } => return Err(rail.name.to_string()),
+                    guard::Verdict::Block { .. } => {
+                        found.blocked = true;
+                        return Err(rail.name.to_string());
+                    }
                     guard::Verdict::Mask { text: masked, .. } => {
                         found.changed = true;
                         *text = masked;
@@ -182,6 +186,61 @@ impl Guards {
         Ok(())
     }
 
+    /// Does nothing apply?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rails.is_empty()
+    }
+
+    /// Was something refused?
+    pub(crate) fn has_blocked(&self) -> bool {
+        !self.rails.is_empty() && self.found().blocked
+    }
+
+    /// May a text go nowhere unless it was looked at? Not so if all that could be found is only noted.
+    pub(crate) fn hold(&self, on: GuardOn) -> bool {
+        let words = |rail: &Guardrail| word_guard(rail, on).is_some_and(|guard| guard.holds());
+        self.rails
+            .iter()
+            .any(|rail| words(rail) || scrubber(rail, on).is_some())
+    }
+
+    /// Looks at one whole text of the side `on`; into an answer it puts back what was taken out of the
+    /// request.
+    ///
+    /// # Errors
+    /// The name of the guardrail that blocks it.
+    pub(crate) fn whole_text(&self, text: &mut String, on: GuardOn) -> Result<(), String> {
+        if on == GuardOn::Answer {
+            return self.answer_text(text);
+        }
+        self.text(text, &mut self.found(), on)
+    }
+
+    /// Looks at a whole JSON document: words and patterns at each key, text and number, personal data also by
+    /// field and path. Into an answer it puts back what was taken out of the request. Says whether the
+    /// document changed.
+    ///
+    /// # Errors
+    /// The name of the guardrail that blocks it.
+    pub(crate) fn document(&self, value: &mut Value, on: GuardOn) -> Result<bool, String> {
+        let before = value.clone();
+        let mut found = self.found();
+        let found = &mut *found;
+        for rail in &self.rails {
+            if let Some(guard) = word_guard(rail, on) {
+                words_within(guard, rail, value, found)?;
+            }
+            if let Some(scrubber) = scrubber(rail, on) {
+                let counts = scrubber.scrub_json(value, &[], &mut found.vault);
+                found.add(counts.total() + counts.too_deep(), on);
+            }
+        }
+        if on == GuardOn::Answer {
+            found.vault.restore_json(value);
+        }
+        Ok(*value != before)
+    }
+
     /// Writes what was found into the record.
     pub(crate) fn note(&self, record: &mut CallRecord) {
         if self.rails.is_empty() {
@@ -191,7 +250,9 @@ impl Guards {
         record.pii_in = u32::try_from(found.pii_in).unwrap_or(u32::MAX);
         record.pii_out = u32::try_from(found.pii_out).unwrap_or(u32::MAX);
         if record.guard != GuardRecord::Blocked {
-            record.guard = if found.changed {
+            record.guard = if found.blocked {
+                GuardRecord::Blocked
+            } else if found.changed {
                 GuardRecord::Changed
             } else if found.flagged {
                 GuardRecord::Noted
@@ -209,6 +270,62 @@ impl Guards {
         let guards = self.clone();
         Some(Box::new(move || TextFilter::new(&guards)))
     }
+}
+
+/// Words and patterns in every key, text and number. What is masked in a number makes it a text.
+fn words_within(
+    guard: &Guard,
+    rail: &Guardrail,
+    value: &mut Value,
+    found: &mut Findings,
+) -> Result<(), String> {
+    let look = |text: &str, found: &mut Findings| match guard.check(text) {
+        guard::Verdict::Pass => Ok(None),
+        guard::Verdict::Block { .. } => {
+            found.blocked = true;
+            Err(rail.name.to_string())
+        }
+        guard::Verdict::Mask { text, .. } => {
+            found.changed = true;
+            Ok(Some(text))
+        }
+        guard::Verdict::Flag { .. } => {
+            found.flagged = true;
+            Ok(None)
+        }
+    };
+    match value {
+        Value::String(text) => {
+            if let Some(masked) = look(text, found)? {
+                *text = masked;
+            }
+        }
+        Value::Number(number) => {
+            if let Some(masked) = look(&number.to_string(), found)? {
+                *value = Value::String(masked);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                words_within(guard, rail, item, found)?;
+            }
+        }
+        Value::Object(fields) => {
+            for (key, mut value) in std::mem::take(fields) {
+                words_within(guard, rail, &mut value, found)?;
+                let key = look(&key, found)?.unwrap_or(key);
+                let mut unique = key.clone();
+                let mut number = 2;
+                while fields.contains_key(&unique) {
+                    unique = format!("{key} {number}");
+                    number += 1;
+                }
+                fields.insert(unique, value);
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+    Ok(())
 }
 
 impl Findings {
@@ -238,7 +355,7 @@ enum Stage {
 }
 
 impl TextFilter {
-    fn new(guards: &Guards) -> Self {
+    pub(crate) fn new(guards: &Guards) -> Self {
         let mut stages = Vec::new();
         for rail in &guards.rails {
             if let Some(guard) = word_guard(rail, GuardOn::Answer) {
@@ -282,6 +399,7 @@ impl TextFilter {
                         out.blocked_by = rest.blocked_by;
                     }
                     if out.blocked_by.is_some() {
+                        found.blocked = true;
                         return Verdict::Block(name.to_string());
                     }
                     found.changed |= guard.has_masked();

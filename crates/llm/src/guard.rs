@@ -193,6 +193,11 @@ impl Guard {
         holds.max().map_or(0, |held| held + 4)
     }
 
+    /// Does a rule block or mask? Else all that is said goes on as it is.
+    pub fn holds(&self) -> bool {
+        self.rules.iter().any(|(_, action)| *action != GuardAction::Flag)
+    }
+
     /// What the rules say of `text`.
     pub fn check(&self, text: &str) -> Verdict {
         let mut state = State::new(self);

@@ -1,11 +1,13 @@
 //! REST services: from a route to an upstream and back.
 //!
 //! The way of a request, in this order and no other: route, CORS question, authenticate, authorise, length of the
-//! body, limits, attempts, answer. Bodies are never held: what a request brings goes through as it comes, and so does
-//! the answer. So a request with a body is tried again only when none of it was sent.
+//! body, limits, guardrails, attempts, guardrails, answer. Unless guardrails look at it, no body is held: what a
+//! request brings goes through as it comes, and so does the answer. So a request with a body is tried again only when
+//! none of it was sent.
 
 mod balance;
 mod cors;
+mod filter;
 mod headers;
 mod health;
 mod serve;

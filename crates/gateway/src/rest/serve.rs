@@ -11,18 +11,19 @@ use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode};
-use policy::gateway::document::Auth as Way;
+use policy::gateway::document::{Auth as Way, GuardOn};
 use policy::gateway::limit::{Limit, LimitKind, Per};
 use store::calls::Protocol;
 use store::outcome::Outcome;
 
 use super::balance::InUse;
 use super::table::Target;
-use super::{Rest, X_REQUEST_ID, cors, headers};
+use super::{Rest, X_REQUEST_ID, cors, filter, headers};
 use crate::ai::call::Call;
 use crate::auth::{self, Principal};
 use crate::body::{Body, BodyError, Patience, Received};
 use crate::clock;
+use crate::guards::Guards;
 use crate::limits::{Want, subject};
 use crate::live::Live;
 use crate::refusal::Refusal;
@@ -41,6 +42,8 @@ pub(super) struct Served {
     in_use: Option<InUse>,
     /// Client and upstream that became a tunnel.
     tunnel: Option<(OnUpgrade, OnUpgrade)>,
+    /// What looks at a stream under way.
+    guards: Guards,
 }
 
 impl Rest {
@@ -65,6 +68,7 @@ impl Rest {
                 response,
                 in_use: None,
                 tunnel: None,
+                guards: Guards::default(),
             });
         }
         if climbs(parts.uri.path()) {
@@ -89,9 +93,23 @@ impl Rest {
         }
         let body = self.bounded(body, live, target, call.record.ingress)?;
         let limit_headers = self.take_limits(call, conn, live, target, &principal)?;
-        let served = self.forward(call, parts, body, conn, target, id).await;
+        let rails = live.snapshot.settings.guardrails.iter();
+        let rails = rails
+            .chain(&principal.consumer.guardrails)
+            .chain(&target.service.guardrails);
+        let guards = Guards::new(rails, self.chance());
+        let served = if guards.is_empty() {
+            self.forward(call, parts, body, conn, target, id).await
+        } else {
+            let served = self
+                .forward_guarded(call, parts, body, conn, target, id, &guards)
+                .await;
+            guards.note(&mut call.record);
+            served
+        };
         match served {
             Ok(mut served) => {
+                served.guards = guards;
                 served.response.headers_mut().extend(limit_headers);
                 Ok(served)
             }
@@ -213,8 +231,8 @@ impl Rest {
         let wants: Vec<Want<'_>> = lists
             .into_iter()
             .flatten()
-            // Tokens are of models.
-            .filter(|limit| limit.kind != LimitKind::Tokens)
+            // Tokens are of models, and here is none.
+            .filter(|limit| limit.kind != LimitKind::Tokens && limit.per != Per::Model)
             .map(|limit| Want {
                 limit,
                 subject: subject_of(limit, principal, conn, target),
@@ -247,6 +265,41 @@ impl Rest {
             .unwrap_or_default();
         call.places.extend(taken);
         Ok(headers)
+    }
+
+    /// Sends the request and gives the answer, both as guardrails leave them.
+    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
+    async fn forward_guarded(
+        &self,
+        call: &mut Call,
+        mut parts: Parts,
+        mut body: Body,
+        conn: &ConnInfo,
+        target: &Arc<Target>,
+        id: &HeaderValue,
+        guards: &Guards,
+    ) -> Result<Served, Refusal> {
+        let holds = guards.hold(GuardOn::Request) || guards.hold(GuardOn::Answer);
+        if holds && parts.headers.contains_key(UPGRADE) {
+            return Err(Refusal::new(
+                Outcome::NotSupported,
+                StatusCode::NOT_IMPLEMENTED,
+                "not_supported",
+                "this service has guardrails, which cannot look into a tunnel: call it without `upgrade`",
+            ));
+        }
+        if guards.look_at_requests() {
+            body = filter::request(guards, &mut parts.headers, body).await?;
+        }
+        let looks_at_answers = guards.look_at_answers();
+        if looks_at_answers {
+            filter::ask_plainly(&mut parts.headers);
+        }
+        let mut served = self.forward(call, parts, body, conn, target, id).await?;
+        if looks_at_answers && served.tunnel.is_none() {
+            served.response = filter::answer(guards, served.response).await?;
+        }
+        Ok(served)
     }
 
     /// Sends the request to an upstream, and to another one if that fails and the request may be sent again.
@@ -382,6 +435,7 @@ fn answer(reply: Reply, in_use: InUse, target: &Target, client_upgrade: Option<O
         response,
         in_use: Some(in_use),
         tunnel,
+        guards: Guards::default(),
     }
 }
 
@@ -416,6 +470,7 @@ impl Served {
                 call,
                 outcome,
                 status,
+                guards: self.guards,
                 _in_use: self.in_use,
             }),
         };
@@ -429,6 +484,7 @@ struct Recorded {
     call: Call,
     outcome: Outcome,
     status: StatusCode,
+    guards: Guards,
     _in_use: Option<InUse>,
 }
 
@@ -442,6 +498,7 @@ impl HttpBody for Recorded {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.guards.note(&mut this.call.record);
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
@@ -449,6 +506,9 @@ impl HttpBody for Recorded {
                 if this.body.is_end_stream() {
                     this.call.end(this.outcome, this.status);
                 }
+            }
+            Poll::Ready(Some(Err(_))) if this.guards.has_blocked() => {
+                this.call.end(Outcome::GuardBlocked, this.status);
             }
             Poll::Ready(Some(Err(_))) => this.call.end(Outcome::BrokenReply, this.status),
             Poll::Ready(None) => this.call.end(this.outcome, this.status),
@@ -551,25 +611,31 @@ fn no_upstream() -> Refusal {
     refusal
 }
 
+/// What the client is told whose body did not come whole.
+pub(super) fn broken_request(error: &BodyError) -> Refusal {
+    let bad = |outcome, status, code, message: &str| Refusal::new(outcome, status, code, message);
+    match error {
+        BodyError::TooLarge { limit } => too_large(*limit),
+        BodyError::TooSlow => bad(
+            Outcome::Timeout,
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "the body of the request came too slowly",
+        ),
+        _ => bad(
+            Outcome::ClientGone,
+            StatusCode::BAD_REQUEST,
+            "body_broken",
+            "the body of the request broke off, or is not valid",
+        ),
+    }
+}
+
 /// What the client is told: never a name or an address from within.
 fn refusal_of(error: &UpstreamError) -> Refusal {
     let bad = |outcome, status, code, message: &str| Refusal::new(outcome, status, code, message);
     if let Some(body) = error.body_error() {
-        return match body {
-            BodyError::TooLarge { limit } => too_large(*limit),
-            BodyError::TooSlow => bad(
-                Outcome::Timeout,
-                StatusCode::REQUEST_TIMEOUT,
-                "body_too_slow",
-                "the body of the request came too slowly",
-            ),
-            _ => bad(
-                Outcome::ClientGone,
-                StatusCode::BAD_REQUEST,
-                "body_broken",
-                "the body of the request broke off, or is not valid",
-            ),
-        };
+        return broken_request(body);
     }
     match (error.fault, error.phase) {
         (Fault::Timeout | Fault::Refused, CallPhase::Queue) => bad(

@@ -145,6 +145,28 @@ pub(super) fn pattern(path: &str) -> Result<Vec<Segment>, String> {
     pieces.iter().enumerate().map(read).collect()
 }
 
+/// A service has neither models nor tokens: a limit of these would never hold anybody back.
+fn check_limits(limits: &[document::Limit], path: &str, faults: &mut Faults) {
+    for (idx, limit) in limits.iter().enumerate() {
+        if limit.per == Some(Per::Model) {
+            faults.add(
+                format!("{path}[{idx}].per"),
+                "a REST service has no models: expected all, key, consumer, team, service, route or source; \
+                 put limits per model under `models`, `consumers` or `gateway`"
+                    .to_owned(),
+            );
+        }
+        if limit.tokens.is_some() {
+            faults.add(
+                format!("{path}[{idx}].tokens"),
+                "a REST service uses no tokens: expected `requests` or `concurrency`; put limits of tokens \
+                 under `models`, `consumers` or `gateway`"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
 pub(super) fn read(
     services: &[document::Service],
     names: &Names<'_>,
@@ -183,6 +205,7 @@ pub(super) fn read(
                 ),
             }
         }
+        check_limits(&service.limits, &format!("{path}.limits"), faults);
         if let Some(cors) = &service.cors {
             check_cors(cors, &format!("{path}.cors"), faults);
         }
@@ -402,6 +425,7 @@ fn route(
     if let Some(rewrite) = &route.rewrite {
         check_rewrite(rewrite, &pattern, &format!("{path}.rewrite"), faults);
     }
+    check_limits(&route.limits, &format!("{path}.limits"), faults);
     let breaker = route.breaker.clone().unwrap_or_default();
     Some(Route {
         path: route.path.as_str().into(),
@@ -520,6 +544,21 @@ mod tests {
             none(),
             json!({ "cors": { "origins": ["*"], "headers": ["a b"] } }),
             &["cors.headers[0]"],
+        );
+        check(
+            none(),
+            json!({ "limits": [{ "requests": "1/s", "per": "route" }] }),
+            &[],
+        );
+        check(
+            none(),
+            json!({ "limits": [{ "concurrency": 1 }, { "requests": "1/s", "per": "model" }] }),
+            &["limits[1].per"],
+        );
+        check(
+            json!({ "limits": [{ "tokens": "1/s", "per": "model" }] }),
+            none(),
+            &["routes[0].limits[0].per", "routes[0].limits[0].tokens"],
         );
         check(none(), json!({ "auth": [] }), &["auth"]);
         check(none(), json!({ "auth": ["jwt"] }), &["jwt"]);
