@@ -165,7 +165,7 @@ fn form(guards: &Guards, text: &str, on: GuardOn) -> Result<Option<String>, Stop
     let decode = |text: &str| {
         percent_decode_str(&text.replace('+', " "))
             .decode_utf8()
-            .map(|text| text.into_owned())
+            .map(std::borrow::Cow::into_owned)
             .map_err(|_| Stop::Unreadable("its text is not UTF-8"))
     };
     let mut is_changed = false;
