@@ -11,6 +11,7 @@ use crate::rest::Rest;
 use crate::server::{ConnInfo, Handler};
 use crate::upstream::{Client, ClientSettings};
 use hyper::{Method, Request, Response, StatusCode};
+use llm::format::Format;
 use std::rc::Rc;
 use std::sync::Arc;
 use store::outcome::Outcome;
@@ -40,7 +41,7 @@ impl Handler for Front {
             return self.rest.handle(request, &conn, &live, found).await;
         }
         let path = request.uri().path().to_owned();
-        let is_anthropic = request.headers().contains_key("anthropic-version");
+        let list_format = list_format(request.headers());
         if let Some(prompt) = live.snapshot.prompts.get(path.as_str()) {
             if request.method() == Method::POST {
                 let prompt = Arc::clone(prompt);
@@ -56,7 +57,7 @@ impl Handler for Front {
             return document;
         }
         let query = request.uri().query().map(str::to_owned);
-        let found = ingress::recognise(request.method(), &path, query.as_deref(), is_anthropic);
+        let found = ingress::recognise(request.method(), &path, query.as_deref(), list_format);
         if let Some(ingress) = found {
             return self.ai.handle(request, &conn, ingress).await;
         }
@@ -75,4 +76,15 @@ fn nothing_here() -> Refusal {
         "not_found",
         "nothing is served at this address",
     )
+}
+
+/// Whose client asks: each maker's SDK sends a header of its own.
+fn list_format(headers: &hyper::HeaderMap) -> Format {
+    if headers.contains_key("anthropic-version") {
+        Format::Messages
+    } else if headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client") {
+        Format::GenerateContent
+    } else {
+        Format::Chat
+    }
 }

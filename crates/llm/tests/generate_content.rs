@@ -377,3 +377,29 @@ fn numbers() {
         assert_eq!(error, "field `generationConfig.topK` must be a whole number");
     }
 }
+
+/// Google's SDK writes bytes in the alphabet of URLs and without padding; other providers refuse that.
+#[test]
+fn images_leave_in_standard_base64() {
+    let check = |data: &str, expected: &str| {
+        let body = json!({"contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}]});
+        let path = PathFacts {
+            model: Some("m".to_owned()),
+            stream: false,
+        };
+        let request = convert::read_request(Format::GenerateContent, body, &path).unwrap();
+        let written = convert::write_request(Format::Chat, &request, &WriteOptions::default()).unwrap();
+        let url = written
+            .body
+            .pointer("/messages/0/content/0/image_url/url")
+            .unwrap();
+        assert_eq!(
+            url.as_str(),
+            Some(format!("data:image/png;base64,{expected}").as_str())
+        );
+    };
+    check("-_-_", "+/+/");
+    check("AAECAw", "AAECAw==");
+    check("AAECAwQ", "AAECAwQ=");
+    check("AAECAwQF", "AAECAwQF");
+}

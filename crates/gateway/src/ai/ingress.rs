@@ -51,12 +51,12 @@ impl Ingress<'_> {
     }
 }
 
-/// Reads a path. `anthropic` says that the header `anthropic-version` is there. `None`: no AI path.
+/// Reads a path. `list_format` is that of the client's lists of models, which all are at `/v1/models`. `None`: no AI path.
 pub fn recognise<'a>(
     method: &Method,
     path: &'a str,
     query: Option<&str>,
-    anthropic: bool,
+    list_format: Format,
 ) -> Option<Ingress<'a>> {
     use Operation::{
         Chat, Completion, CountTokens, Embeddings, ListModels, Passthrough, Rerank, ShowModel, Unsupported,
@@ -79,7 +79,6 @@ pub fn recognise<'a>(
     if is_v2 && rest != "rerank" {
         return None;
     }
-    let list_format = if anthropic { Format::Messages } else { Format::Chat };
     Some(match rest {
         "chat/completions" => found(Chat, Format::Chat, None),
         "responses" => found(Chat, Format::Responses, None),
@@ -184,7 +183,7 @@ mod tests {
             let (path, query) = target
                 .split_once('?')
                 .map_or((target, None), |(p, q)| (p, Some(q)));
-            let shown = recognise(&method.parse().unwrap(), path, query, false).map_or_else(
+            let shown = recognise(&method.parse().unwrap(), path, query, Format::Chat).map_or_else(
                 || "none".to_owned(),
                 |i| {
                     let marks = [
@@ -246,7 +245,7 @@ mod tests {
 
     #[test]
     fn models_in_anthropics_form() {
-        let found = recognise(&Method::GET, "/v1/models", None, true).unwrap();
+        let found = recognise(&Method::GET, "/v1/models", None, Format::Messages).unwrap();
         assert_eq!(found.format, Format::Messages);
     }
 }

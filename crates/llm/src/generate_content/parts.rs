@@ -146,6 +146,18 @@ fn parse_object(text: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(text).ok()
 }
 
+/// Base64 in the alphabet that every provider takes. Google's SDK writes that of URLs (RFC 4648,
+/// section 5), which JSON of protocol buffers may be read from as well.
+fn standard_base64(mut text: String) -> String {
+    if text.contains(['-', '_']) {
+        text = text.replace('-', "+").replace('_', "/");
+    }
+    while text.len() % 4 != 0 && !text.ends_with("==") {
+        text.push('=');
+    }
+    text
+}
+
 /// `inlineData` and `fileData`. `None` for sounds and films, which the canonical model does not know, and
 /// for Google's own storage.
 fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
@@ -175,7 +187,7 @@ fn read_media(part: &mut Fields) -> Result<Option<PartKind>, ConvertError> {
     let source = if key == "inlineData" {
         Source::Base64 {
             media_type: media_type.unwrap_or_default(),
-            data: content,
+            data: standard_base64(content),
         }
     } else {
         // Kept only where the writer would not write it by itself.

@@ -344,7 +344,9 @@ fn read_part(part: &Fields) -> Checked<Option<Part>> {
     }
     if let Some(data) = part.object("inlineData")? {
         data.only(&["mimeType", "data", "displayName"])?;
-        return match decoded_media(data.need_text("mimeType")?, data.need_text("data")?) {
+        // Google's JSON takes the alphabet of URLs too, which its own SDK writes.
+        let text = data.need_text("data")?.replace('-', "+").replace('_', "/");
+        return match decoded_media(data.need_text("mimeType")?, &text) {
             Some(media) => Ok(Some(Part::Media(media))),
             None => other(
                 data.path("data"),
