@@ -15,6 +15,4 @@ LEFT_OUT = {
     ("openai chat", "embeddings_base64", "vertex"): "the simulator has no :predict",
     ("gemini", "embeddings", "vertex"): "the simulator has no :predict",
     ("openai chat", "embeddings_base64", "bedrock"): "the simulator has no /invoke",
-    ("gemini", "image", "*"): "open fault: the SDK writes base64 with - and _, which is passed on as it is",
-    ("gemini", "models", "*"): "open fault: the SDK reads no models from the list",
 }

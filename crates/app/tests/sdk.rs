@@ -43,7 +43,11 @@ fn run(program: &Path, script: &str, gateway: &Gateway, simulator: &Simulator) {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     println!("{said}{errors}");
-    assert!(output.status.success(), "{script} failed; what weir said: {}", gateway.log());
+    assert!(
+        output.status.success(),
+        "{script} failed; what weir said: {}",
+        gateway.log()
+    );
     assert!(said.contains(" 0 failed"), "no summary");
 }
 
@@ -74,5 +78,10 @@ fn node_sdks() {
     }
     let simulator = Simulator::start(&SIMULATOR);
     let gateway = Gateway::start(&sections(&simulator));
-    run(Path::new("node"), script.to_str().expect("UTF-8"), &gateway, &simulator);
+    run(
+        Path::new("node"),
+        script.to_str().expect("UTF-8"),
+        &gateway,
+        &simulator,
+    );
 }

@@ -107,7 +107,11 @@ impl Gateway {
             .open(folder.path().join("log"))
             .expect("a log");
         let instance = folder.path().file_name().and_then(|name| name.to_str());
-        let instance: String = instance.expect("UTF-8").chars().filter(char::is_ascii_alphanumeric).collect();
+        let instance: String = instance
+            .expect("UTF-8")
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
         Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["run", "--instance", &instance, "-c"])
             .arg(folder.path().join("weir.yaml"))
@@ -130,10 +134,15 @@ impl Gateway {
     #[track_caller]
     fn wait(&mut self) {
         let begun = Instant::now();
-        while self.weir(&["gateway"]).status.code() != Some(0) || std::net::TcpStream::connect(self.addr).is_err() {
+        while self.weir(&["gateway"]).status.code() != Some(0)
+            || std::net::TcpStream::connect(self.addr).is_err()
+        {
             let log = self.log();
             assert!(matches!(self.child.try_wait(), Ok(None)), "weir ended: {log}");
-            assert!(begun.elapsed() < PATIENCE, "no gateway within {PATIENCE:?}: {log}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no gateway within {PATIENCE:?}: {log}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -167,8 +176,17 @@ impl Gateway {
     /// The simulator answers here for tests that are not interested in more.
     pub fn post(&self, path: &str, body: &serde_json::Value) -> Option<http::Answer> {
         let bearer = format!("Bearer {CLIENT_KEY}");
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        http::answer(http::send(self.addr, "POST", path, &headers, body.to_string().as_bytes()))
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        http::answer(http::send(
+            self.addr,
+            "POST",
+            path,
+            &headers,
+            body.to_string().as_bytes(),
+        ))
     }
 }
 
@@ -189,7 +207,11 @@ pub fn python() -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    assert!(!is_required(), "WEIR_REQUIRE_CAPS=1, but {} is missing: run scripts/setup", python.display());
+    assert!(
+        !is_required(),
+        "WEIR_REQUIRE_CAPS=1, but {} is missing: run scripts/setup",
+        python.display()
+    );
     println!("skipped: no {}: run scripts/setup", python.display());
     None
 }
