@@ -152,7 +152,7 @@ fn standard_base64(mut text: String) -> String {
     if text.contains(['-', '_']) {
         text = text.replace('-', "+").replace('_', "/");
     }
-    while text.len() % 4 != 0 && !text.ends_with("==") {
+    while !text.len().is_multiple_of(4) && !text.ends_with("==") {
         text.push('=');
     }
     text
