@@ -109,7 +109,8 @@ impl Place {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .context("cannot make a network namespace")?;
         ip(&["link", "set", "lo", "up"])?;
-        ip(&["link", "add", INTERFACE, "type", "dummy"])?;
+        // A pair of which nothing uses the other end: not every kernel has dummy interfaces.
+        ip(&["link", "add", INTERFACE, "type", "veth", "peer", "name", "bench1"])?;
         ip(&["link", "set", INTERFACE, "up"])?;
         let folder = std::env::temp_dir().join(format!("weir-bench-{}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
