@@ -25,7 +25,7 @@ pub struct Live {
     pub snapshot: Arc<Snapshot>,
     /// Models, prices and features.
     pub catalogue: Arc<Catalogue>,
-    /// What is known of each provider, by name; kept over changes.
+    /// What is known of each provider, by name; kept over changes of all but its address.
     pub providers: HashMap<Arc<str>, Arc<ProviderState>>,
     /// REST services.
     pub services: Arc<Services>,
@@ -126,11 +126,14 @@ impl Shared {
 
 impl Live {
     fn new(snapshot: Arc<Snapshot>, catalogue: Arc<Catalogue>, before: Option<&Live>, trust: &Trust) -> Self {
-        let states = snapshot.providers.keys().map(|name| {
-            let state = before
-                .and_then(|before| before.providers.get(name))
-                .cloned()
-                .unwrap_or_default();
+        let states = snapshot.providers.iter().map(|(name, provider)| {
+            let known = before.filter(|before| {
+                let before = before.snapshot.providers.get(name);
+                before.is_some_and(|before| before.origin == provider.origin)
+            });
+            let state = known.and_then(|before| before.providers.get(name));
+            let state = state.cloned().unwrap_or_default();
+            state.set_keys(&provider.keys);
             (Arc::clone(name), state)
         });
         let providers = states.collect();

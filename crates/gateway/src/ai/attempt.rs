@@ -125,7 +125,7 @@ impl Ai {
                             Next::NotHere => break,
                             Next::OtherKey(trouble) => {
                                 let Some(key) = key else { break };
-                                state.refused(&key.id, trouble, crate::clock::unix_ms());
+                                state.refused(key, trouble, crate::clock::unix_ms());
                                 tried.push(Arc::clone(&key.id));
                                 call.record.retries = call.record.retries.saturating_add(1);
                                 continue;

@@ -1,10 +1,12 @@
 //! What is known of a provider while it is used: which of its keys work, and whether to ask it at all.
 //!
-//! State outlives a change of configuration; it is found again by the names of provider and key. It is
-//! a guess that time heals, shared by all threads, so plain atomics suffice.
+//! State outlives a change of configuration: a provider's is found again by its name while its address is
+//! the same, a key's by its id while its secret is. It is a guess that time heals, shared by all threads, so
+//! plain atomics suffice.
 
 use policy::gateway::document::Pick;
 use policy::gateway::snapshot::{Breaker, Provider, ProviderKey};
+use policy::secret::Secret;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,10 +63,18 @@ impl KeyState {
     }
 }
 
+/// A key of the configuration in force.
+#[derive(Debug)]
+struct KnownKey {
+    secret: Secret,
+    state: Arc<KeyState>,
+}
+
 /// What is known of one provider.
 #[derive(Debug, Default)]
 pub struct ProviderState {
-    keys: Mutex<HashMap<Arc<str>, Arc<KeyState>>>,
+    /// By id, those of the configuration in force and no others.
+    keys: Mutex<HashMap<Arc<str>, KnownKey>>,
     turn: AtomicU64,
     failures: AtomicU32,
     open_until_ms: AtomicU64,
@@ -73,10 +83,26 @@ pub struct ProviderState {
 }
 
 impl ProviderState {
-    /// The state of a key, made when it is first asked for.
-    pub fn key(&self, id: &Arc<str>) -> Arc<KeyState> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(keys.entry(Arc::clone(id)).or_default())
+    /// The keys of a configuration that comes in force: one with another secret under its old id begins
+    /// anew, and what is known of the others goes on.
+    pub fn set_keys(&self, keys: &[ProviderKey]) {
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for key in keys {
+            let same = before.remove(&key.id).filter(|known| known.secret == key.secret);
+            let known_key = same.unwrap_or_else(|| KnownKey {
+                secret: key.secret.clone(),
+                state: Arc::default(),
+            });
+            known.insert(Arc::clone(&key.id), known_key);
+        }
+    }
+
+    /// The state of a key. That of a configuration before, which a late call still uses, is nobody else's.
+    pub fn key(&self, key: &ProviderKey) -> Arc<KeyState> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.get(&key.id).filter(|known| known.secret == key.secret);
+        known.map(|known| Arc::clone(&known.state)).unwrap_or_default()
     }
 
     /// Picks a key that is free, `chance` being any number. `None` where the provider has keys and none
@@ -90,7 +116,7 @@ impl ProviderState {
     ) -> Option<Option<&'a ProviderKey>> {
         let keys = &provider.keys;
         let is_free = |key: &&ProviderKey| {
-            !tried.contains(&key.id) && (keys.len() == 1 || self.key(&key.id).is_free(now_ms))
+            !tried.contains(&key.id) && (keys.len() == 1 || self.key(key).is_free(now_ms))
         };
         match keys.as_slice() {
             [] => return tried.is_empty().then_some(None),
@@ -110,7 +136,7 @@ impl ProviderState {
     }
 
     /// A provider refused a key.
-    pub fn refused(&self, id: &Arc<str>, trouble: KeyTrouble, now_ms: u64) {
+    pub fn refused(&self, key: &ProviderKey, trouble: KeyTrouble, now_ms: u64) {
         let (reason, for_ms) = match trouble {
             KeyTrouble::Expired => (1, KEY_EXPIRED_MS),
             KeyTrouble::Exhausted => (2, KEY_EXHAUSTED_MS),
@@ -119,7 +145,7 @@ impl ProviderState {
                 retry_after_ms.unwrap_or(KEY_LIMITED_MS).min(RETRY_AFTER_MAX_MS),
             ),
         };
-        let key = self.key(id);
+        let key = self.key(key);
         key.reason.store(reason, Relaxed);
         key.until_ms.store(now_ms + for_ms, Relaxed);
     }
@@ -211,6 +237,46 @@ mod tests {
         assert!(!state.may_ask(BREAKER, 1100), "and only one");
         state.succeeded(50);
         assert!(state.may_ask(BREAKER, 1101));
+    }
+
+    #[test]
+    fn state_of_a_key_is_its_secrets() {
+        let key = |id: &str, secret: &str| ProviderKey {
+            id: id.into(),
+            secret: Secret::new(secret),
+            weight: 1,
+        };
+        // A key in trouble, the keys of the next configuration, one of those, and its status then.
+        let check = |refused: ProviderKey, next: &[ProviderKey], asked: ProviderKey, expected: &str| {
+            let state = ProviderState::default();
+            state.set_keys(&[key("a", "1"), key("b", "2")]);
+            state.refused(&refused, KeyTrouble::Expired, 1000);
+            state.set_keys(next);
+            assert_eq!(
+                state.key(&asked).status(2000),
+                expected,
+                "{refused:?} {next:?} {asked:?}"
+            );
+            assert_eq!(state.keys.lock().unwrap().len(), next.len(), "{next:?}");
+        };
+        let two = || [key("a", "1"), key("b", "2")];
+        check(key("a", "1"), &two(), key("a", "1"), "expired");
+        check(key("a", "1"), &two(), key("b", "2"), "ok");
+        check(
+            key("a", "1"),
+            &[key("a", "3"), key("b", "2")],
+            key("a", "3"),
+            "ok",
+        );
+        check(
+            key("b", "2"),
+            &[key("a", "3"), key("b", "2")],
+            key("b", "2"),
+            "expired",
+        );
+        check(key("a", "1"), &[key("b", "2")], key("b", "2"), "ok");
+        // A late call with a key that is no longer there says nothing of the new one.
+        check(key("a", "0"), &two(), key("a", "1"), "ok");
     }
 
     #[test]

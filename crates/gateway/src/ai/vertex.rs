@@ -7,6 +7,7 @@ use hyper::http::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::{Method, Request};
 use policy::gateway::snapshot::ProviderKey;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ const ANSWER_MAX_BYTES: u64 = 64 << 10;
 pub(super) struct Tokens {
     client: Client,
     trust: Trust,
-    known: RefCell<HashMap<Arc<str>, Token>>,
+    /// By the hash of the account's key, so that a replaced key gets a token of its own.
+    known: RefCell<HashMap<[u8; 32], Token>>,
 }
 
 #[derive(Clone)]
@@ -86,7 +88,8 @@ impl Tokens {
             return Ok(text.into());
         }
         let now_s = crate::clock::unix_ms() / 1000;
-        let known = self.known.borrow().get(&key.id).cloned();
+        let hash = <[u8; 32]>::from(Sha256::digest(text));
+        let known = self.known.borrow().get(&hash).cloned();
         if let Some(token) = known.filter(|token| token.until_s > now_s + MARGIN_S) {
             return Ok(token.text);
         }
@@ -95,9 +98,12 @@ impl Tokens {
         let granted = self.exchange(&account, now_s).await?;
         let token = Token {
             text: granted.access_token.into(),
-            until_s: now_s + granted.expires_in.unwrap_or(CLAIM_S),
+            until_s: now_s + granted.expires_in.unwrap_or(CLAIM_S).min(CLAIM_S),
         };
-        self.known.borrow_mut().insert(Arc::clone(&key.id), token.clone());
+        let mut known = self.known.borrow_mut();
+        // Those of keys that are no longer there end so too.
+        known.retain(|_, token| token.until_s > now_s);
+        known.insert(hash, token.clone());
         Ok(token.text)
     }
 

@@ -8,6 +8,7 @@ use gateway::server::{Listener, Server};
 use llm::catalogue::Catalogue;
 use policy::gateway::compile::{Outside, compile};
 use policy::gateway::document::Documents;
+use policy::gateway::snapshot::Snapshot;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -237,16 +238,21 @@ impl Outside for Nothing {
     }
 }
 
+fn compiled(documents: Value, generation: u64) -> (Arc<Snapshot>, Catalogue) {
+    let documents: Documents = serde_json::from_value(documents).expect("documents");
+    let overrides = documents
+        .gateway
+        .iter()
+        .flat_map(|gateway| gateway.catalogue.clone());
+    let overrides = overrides.map(|one| serde_json::from_value(one.into()).expect("a model"));
+    let catalogue = Catalogue::with_overrides(overrides.collect()).expect("a catalogue");
+    let snapshot = compile(&documents, &Nothing, &catalogue, generation).expect("compiles");
+    (Arc::new(snapshot), catalogue)
+}
+
 impl Site {
     pub fn new(documents: Value) -> Self {
-        let documents: Documents = serde_json::from_value(documents).expect("documents");
-        let overrides = documents
-            .gateway
-            .iter()
-            .flat_map(|gateway| gateway.catalogue.clone());
-        let overrides = overrides.map(|one| serde_json::from_value(one.into()).expect("a model"));
-        let catalogue = Catalogue::with_overrides(overrides.collect()).expect("a catalogue");
-        let snapshot = Arc::new(compile(&documents, &Nothing, &catalogue, 1).expect("compiles"));
+        let (snapshot, catalogue) = compiled(documents, 1);
         let folder = tempfile::tempdir().expect("a folder");
         let identities = Identities::open(&folder.path().join("keys.db")).expect("identities");
         let hasher = KeyHasher::new(&[7; 32]);
@@ -305,6 +311,12 @@ impl Site {
     /// Providers of each format, all of them `fake`, a consumer of the key `ck`, and `more` on top.
     pub fn before(fake: &Fake, more: Value) -> Self {
         Self::new(documents(fake, more))
+    }
+
+    /// Puts other documents in force; keys of clients stay.
+    pub fn publish(&self, documents: Value, generation: u64) {
+        let (snapshot, catalogue) = compiled(documents, generation);
+        self.shared.publish(snapshot, Arc::new(catalogue));
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -16,3 +16,4 @@ mod money;
 mod others;
 mod peculiar;
 mod trouble;
+mod vendors;

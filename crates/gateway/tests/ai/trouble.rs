@@ -77,7 +77,7 @@ fn a_key_in_trouble_is_left_alone() {
         }
         assert_eq!(keys(&fake.take()), "abbb", "{status}");
         let live = site.shared.live();
-        let state = live.providers["oa"].key(&"a".into());
+        let state = live.providers["oa"].key(&live.snapshot.providers["oa"].keys[0]);
         let now_ms = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .expect("a time")
@@ -104,6 +104,35 @@ fn a_key_in_trouble_is_left_alone() {
         r#"{"error":{"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}"#,
         "expired",
     );
+}
+
+/// An expired key is replaced under its old name: the new one is used from then on.
+#[test]
+fn a_replaced_key_is_used_at_once() {
+    let fake = Fake::new(|seen| {
+        if keys(std::slice::from_ref(seen)) == "a" {
+            reply(401, "", "{}")
+        } else {
+            reply(200, "", ANSWER)
+        }
+    });
+    let old = documents(&fake, three_keys(&fake, json!({ "pick": "order" })));
+    let site = Site::new(old.clone());
+    let ask = || assert_eq!(site.post("/v1/chat/completions", chat("fast")).status, 200);
+    ask();
+    ask();
+    assert_eq!(keys(&fake.take()), "abb");
+    // Nothing has changed: what is known stays.
+    site.publish(old.clone(), 2);
+    ask();
+    assert_eq!(keys(&fake.take()), "b");
+    let mut new = old;
+    let provider = new["providers"].as_array_mut().expect("a list");
+    let provider = provider.iter_mut().find(|one| one["name"] == "oa").expect("oa");
+    provider["keys"][0]["value"] = "key-x".into();
+    site.publish(new, 3);
+    ask();
+    assert_eq!(keys(&fake.take()), "x");
 }
 
 #[test]

@@ -459,7 +459,7 @@ fn provider_numbers(shared: &Shared) -> Vec<ProviderNumbers> {
         let state = states.get(&provider.name)?;
         let keys = provider.keys.iter().map(|key| KeyNumbers {
             id: key.id.to_string(),
-            state: state.key(&key.id).status(now_ms).to_owned(),
+            state: state.key(key).status(now_ms).to_owned(),
         });
         Some(ProviderNumbers {
             name: provider.name.to_string(),
