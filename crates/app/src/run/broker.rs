@@ -161,6 +161,9 @@ fn supervise(
             Stop::Signal => {
                 let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
                 old.begin();
+                if let Some(gateway) = &gateway {
+                    gateway.refuse();
+                }
                 stop_worker(&broker, pid, &mut ours, STOP_TIMEOUT + drain);
                 return Ok(ExitCode::SUCCESS);
             }

@@ -190,6 +190,14 @@ impl Prepared {
         &self.file
     }
 
+    /// Refuses connections from here on, in every process that shares the sockets. For the end only: merely
+    /// closed, they would listen as long as a worker drains, and a connection would wait in vain.
+    pub(in crate::run) fn refuse(&self) {
+        for socket in self.plain.iter().chain(&self.tls) {
+            let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Read);
+        }
+    }
+
     /// Time that open requests have at the end.
     pub(in crate::run) fn drain(&self) -> Duration {
         Duration::from_millis(self.told.gateway().drain_ms.unwrap_or(DRAIN_DEFAULT_MS))
