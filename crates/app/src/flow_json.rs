@@ -194,6 +194,7 @@ impl Raw {
             is_partial: self.incomplete,
             adopted_packets: self.adopted_packets,
             adopted_bytes: 0,
+            insight: None,
         };
         Ok(LiveFlow {
             record,

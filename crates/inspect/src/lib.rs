@@ -10,6 +10,7 @@ pub mod community_id;
 pub mod eve;
 pub mod facts;
 pub mod json;
+pub mod layer7;
 pub mod names;
 pub mod record;
 pub mod table;

@@ -16,6 +16,7 @@ use wire::{FlowKey, FlowRow, ip_proto, link, tunnel};
 pub use state::{FlowState, TcpState};
 
 use crate::community_id::{Tuple, community_id};
+use crate::layer7::Insight;
 use crate::table::EndReason;
 
 /// What a row does not know about its flow.
@@ -81,6 +82,8 @@ pub struct FlowRecord {
     /// Packets that were first accounted as attempts, and their bytes; they are in the counts.
     pub adopted_packets: u32,
     pub adopted_bytes: u64,
+    /// What its payloads said.
+    pub insight: Option<Box<Insight>>,
 }
 
 /// A flow as another interface saw it.
@@ -229,7 +232,14 @@ impl FlowRecord {
             is_partial: row.flags & row_flag::PARTIAL != 0,
             adopted_packets: row.adopted_packets.into(),
             adopted_bytes: row.adopted_bytes.into(),
+            insight: None,
         }
+    }
+
+    /// Direction of the opener's packets.
+    #[must_use]
+    pub fn client_of(key: &FlowKey, row: &FlowRow) -> wire::Direction {
+        orient::client(key, row)
     }
 
     /// Name of the flow with this key and time of the first packet, as [`Self::id`] has it.

@@ -20,6 +20,8 @@ pub mod timeout;
 #[cfg(test)]
 mod tests;
 
+use crate::layer7::{self, Conn, Engine, Insight, Segment};
+use crate::record::FlowRecord;
 use hashbrown::HashTable;
 use wire::flow::{HashKeys, StampedAt, row_flag};
 use wire::parse::{note, parse_inner};
@@ -59,6 +61,8 @@ pub struct Config {
     pub flows_max: usize,
     /// Random words, so that nobody can aim for collisions.
     pub hash_keys: HashKeys,
+    /// Whether payloads are looked at, and within which bounds.
+    pub layer7: Option<layer7::Config>,
 }
 
 impl Config {
@@ -71,6 +75,7 @@ impl Config {
         Self {
             flows_max: Self::FLOWS_MAX,
             hash_keys,
+            layer7: None,
         }
     }
 }
@@ -102,11 +107,13 @@ impl EndReason {
 }
 
 /// A flow that is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EndedFlow {
     pub key: FlowKey,
     pub row: FlowRow,
     pub reason: EndReason,
+    /// What its payloads said, if they were looked at and there were any.
+    pub insight: Option<Box<Insight>>,
 }
 
 /// What a table has seen. Every frame is in `in_flows` or in one of `rejects`.
@@ -146,11 +153,12 @@ pub struct Totals {
     pub evicted_flows: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Entry {
     hash: u64,
     key: FlowKey,
     row: FlowRow,
+    conn: Option<Box<Conn>>,
 }
 
 /// The flows of a capture.
@@ -163,6 +171,7 @@ pub struct FlowTable {
     entries: Vec<Entry>,
     ended: Vec<EndedFlow>,
     totals: Totals,
+    engine: Option<Box<Engine>>,
     last_stamp_ns: u64,
     packets_since_sweep: u64,
     earliest_since_sweep_ns: u64,
@@ -180,6 +189,7 @@ impl FlowTable {
             entries: Vec::new(),
             ended: Vec::new(),
             totals: Totals::default(),
+            engine: config.layer7.map(|config| Box::new(Engine::new(config))),
             last_stamp_ns: 0,
             packets_since_sweep: 0,
             earliest_since_sweep_ns: u64::MAX,
@@ -227,7 +237,13 @@ impl FlowTable {
         let now_ns = self.earliest_since_sweep_ns;
         let begin = self.ended.len();
         self.index.clear();
-        self.ended.extend(self.entries.drain(..).map(|entry| EndedFlow {
+        let mut entries = std::mem::take(&mut self.entries);
+        if self.engine.is_some() {
+            // Sessions tell what they held back in the order their flows ended.
+            entries.sort_by_key(|entry| (entry.row.last_ns, entry.row.first_ns));
+        }
+        let engine = &mut self.engine;
+        self.ended.extend(entries.into_iter().map(|mut entry| EndedFlow {
             reason: if now_ns != u64::MAX && is_idle(&entry, now_ns) {
                 EndReason::Timeout
             } else {
@@ -235,6 +251,7 @@ impl FlowTable {
             },
             key: entry.key,
             row: entry.row,
+            insight: end_conn(engine.as_deref_mut(), entry.conn.take(), &entry.row),
         }));
         sort_by_end(&mut self.ended[begin..]);
     }
@@ -243,6 +260,12 @@ impl FlowTable {
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Layer 7, if payloads are looked at: records, names, counters.
+    #[must_use]
+    pub fn layer7(&mut self) -> Option<&mut Engine> {
+        self.engine.as_deref_mut()
     }
 
     /// Flows held now.
@@ -313,43 +336,57 @@ impl FlowTable {
         let (key, direction) = FlowKey::of(packet, frame.interface);
         let hash = key.hash(&self.config.hash_keys);
         let entries = &self.entries;
-        let found = self.index.find(hash, |&at| entries[at as usize].key == key);
-        let entry = match found {
-            Some(&at) => {
+        let found = self
+            .index
+            .find(hash, |&at| entries[at as usize].key == key)
+            .copied();
+        let at = match found {
+            Some(at) => {
                 let entry = &mut self.entries[at as usize];
                 if let Some(reason) = ends_before(entry, direction, packet, frame.ts_ns) {
                     self.ended.push(EndedFlow {
                         key: entry.key,
                         row: entry.row,
                         reason,
+                        insight: end_conn(self.engine.as_deref_mut(), entry.conn.take(), &entry.row),
                     });
                     self.totals.flows += 1;
                     entry.row = begin(packet, direction, frame.ts_ns);
                 }
-                entry
+                at as usize
             }
             None => {
                 let row = begin(packet, direction, frame.ts_ns);
-                self.insert(Entry { hash, key, row })
+                self.insert(Entry {
+                    hash,
+                    key,
+                    row,
+                    conn: None,
+                })
             }
         };
+        let entry = &mut self.entries[at];
         entry.row.first_ns = entry.row.first_ns.min(frame.ts_ns);
         entry
             .row
             .account(direction, packet, Size::one(len), &StampedAt(frame.ts_ns));
+        if let Some(engine) = self.engine.as_deref_mut() {
+            look(engine, entry, direction, packet, frame);
+        }
     }
 
-    fn insert(&mut self, entry: Entry) -> &mut Entry {
+    /// Position of the new entry.
+    fn insert(&mut self, entry: Entry) -> usize {
         if self.entries.len() >= self.config.flows_max.max(1) {
             self.evict();
         }
         self.totals.flows += 1;
-        let at = self.entries.len();
+        let (at, hash) = (self.entries.len(), entry.hash);
         self.entries.push(entry);
         let entries = &self.entries;
         self.index
-            .insert_unique(entry.hash, at as u32, |&at| entries[at as usize].hash);
-        &mut self.entries[at]
+            .insert_unique(hash, at as u32, |&at| entries[at as usize].hash);
+        at
     }
 
     /// Hands out the flows that have been silent too long.
@@ -408,8 +445,47 @@ impl FlowTable {
             key: removed.key,
             row: removed.row,
             reason,
+            insight: end_conn(self.engine.as_deref_mut(), removed.conn, &removed.row),
         });
     }
+}
+
+/// Looks at a packet's payload. A flow gets a [`Conn`] with its first payload; of TCP with its SYN, which
+/// says where the bytes begin.
+#[inline(always)]
+fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &Packet, frame: &Frame<'_>) {
+    match &mut entry.conn {
+        Some(conn) if conn.is_over() => {}
+        Some(conn) => {
+            if packet.notes & UNREADABLE == 0 {
+                conn.packet(engine, &Segment::of(packet, direction, frame.data, frame.ts_ns));
+            }
+        }
+        None => {
+            if matches!(packet.protocol, ip_proto::ICMP | ip_proto::ICMPV6) {
+                return;
+            }
+            let is_syn = packet.protocol == ip_proto::TCP && packet.tcp_flags & flag::SYN != 0;
+            if (packet.payload_len > 0 || is_syn) && packet.notes & UNREADABLE == 0 {
+                let client = FlowRecord::client_of(&entry.key, &entry.row);
+                let flow_id = FlowRecord::id_of(&entry.key, entry.row.first_ns);
+                let mut conn = Conn::new(engine, entry.key, client, flow_id, frame.ts_ns);
+                conn.packet(engine, &Segment::of(packet, direction, frame.data, frame.ts_ns));
+                entry.conn = Some(Box::new(conn));
+            }
+        }
+    }
+}
+
+/// Packets whose payload cannot be told from a header.
+const UNREADABLE: u16 = note::FRAGMENT_FIRST | note::FRAGMENT_LATER | note::L4_SHORT | note::L4_BAD;
+
+fn end_conn(engine: Option<&mut Engine>, conn: Option<Box<Conn>>, row: &FlowRow) -> Option<Box<Insight>> {
+    let (engine, mut conn) = (engine?, conn?);
+    if !conn.is_over() {
+        conn.finish(engine, row.last_ns);
+    }
+    Some(Box::new(std::mem::take(&mut conn.insight)))
 }
 
 /// Packet time between two sweeps, at least.

@@ -572,7 +572,7 @@ fn what_is_in_no_flow_is_counted_by_reason() {
 fn a_full_table_drops_the_longest_silent_and_counts_them() {
     let config = Config {
         flows_max: 1000,
-        hash_keys: KEYS,
+        ..Config::new(KEYS)
     };
     let mut table = FlowTable::new(config);
     let mut n_ended = 0_usize;
@@ -641,7 +641,7 @@ proptest::proptest! {
         ),
         flows_max in 0..40_usize,
     ) {
-        let mut table = FlowTable::new(Config { flows_max, hash_keys: KEYS });
+        let mut table = FlowTable::new(Config { flows_max, ..Config::new(KEYS) });
         let mut flows = Vec::new();
         for (ts_ns, linktype, wire_len, noise, real) in &frames {
             // Most noise is no packet; every other frame is one.

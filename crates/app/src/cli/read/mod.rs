@@ -185,13 +185,18 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
     let mut table = FlowTable::new(Config {
         flows_max: args.flows_max,
         hash_keys: random_keys(),
+        layer7: Some(inspect::layer7::Config {
+            wants_records: args.format == Format::Eve,
+            ..inspect::layer7::Config::default()
+        }),
     });
     let mut interfaces = Interfaces::default();
     let mut n_filtered = 0;
     let mut written = Ok(());
     let mut hand_on = |table: &mut FlowTable, interfaces: &Interfaces| -> io::Result<()> {
         for flow in table.take_ended() {
-            let record = record(&flow, interfaces);
+            let mut record = record(&flow, interfaces);
+            record.insight = flow.insight;
             if filter.is_none_or(|filter| filter.eval(&record)) {
                 sink.flow(record)?;
             } else {

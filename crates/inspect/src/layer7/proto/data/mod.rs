@@ -1,0 +1,6 @@
+//! Databases, caches, queues.
+
+use crate::layer7::protocol::Protocol;
+
+/// The protocols of this folder.
+pub(super) const ALL: &[&dyn Protocol] = &[];

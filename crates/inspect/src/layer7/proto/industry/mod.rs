@@ -1,0 +1,6 @@
+//! Plants and vehicles.
+
+use crate::layer7::protocol::Protocol;
+
+/// The protocols of this folder.
+pub(super) const ALL: &[&dyn Protocol] = &[];

@@ -1,0 +1,6 @@
+//! Mail, files and terminals: protocols of lines.
+
+use crate::layer7::protocol::Protocol;
+
+/// The protocols of this folder.
+pub(super) const ALL: &[&dyn Protocol] = &[];

@@ -1,0 +1,6 @@
+//! Directories, shares, remote desktops.
+
+use crate::layer7::protocol::Protocol;
+
+/// The protocols of this folder.
+pub(super) const ALL: &[&dyn Protocol] = &[];

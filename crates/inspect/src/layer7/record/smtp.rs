@@ -1,0 +1,28 @@
+//! One mail handed over by SMTP.
+
+use serde::Serialize;
+
+/// EVE's `smtp`, and the `email` object that stands beside it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Smtp {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mail_from: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rcpt_to: Vec<String>,
+    #[serde(skip)]
+    pub email: Option<Email>,
+}
+
+/// EVE's `email`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Email {
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
