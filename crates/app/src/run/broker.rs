@@ -21,8 +21,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::draining::Draining;
 use super::gateway::role::{self, Prepared};
-use super::handover::{self, Handover};
+use super::handover::{self, Handover, Report};
 use super::sockets::{self, Listeners};
 use super::{report, tokens, worker};
 use crate::config;
@@ -38,7 +39,7 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between looks at a worker that is to end.
-const POLL_MS: u16 = 20;
+pub(super) const POLL_MS: u16 = 20;
 
 /// Time a worker has to leave the kernel's maps and the admin API to its successor.
 const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +48,17 @@ const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_LOOK_MS: u16 = 1_000;
 
 /// Time the worker has to end by itself, besides what the gateway's open requests have.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The gateway as it comes from the time before the fork.
+#[derive(Debug)]
+pub(super) enum PreparedGateway {
+    /// Not configured.
+    None,
+    /// Configured, and cannot be prepared. An old worker that serves it goes on.
+    Failed(String),
+    Ready(Box<Prepared>),
+}
 
 #[expect(
     clippy::too_many_arguments,
@@ -59,14 +70,14 @@ pub(super) fn run(
     listen: SocketAddr,
     socket: &Path,
     persist: bool,
-    gateway: Option<Prepared>,
+    gateway: PreparedGateway,
     mut handover: Handover,
+    old: &mut Draining,
+    report: &Report,
     check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = block_signals().context("cannot set up signals")?;
-    let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
-    let mut old = Draining::new(&handover.workers, STOP_TIMEOUT + drain);
     let mut loaded = load::load(instance, options)?;
     let outcome = supervise(
         instance,
@@ -77,8 +88,9 @@ pub(super) fn run(
         &signals,
         started,
         gateway,
-        &mut old,
+        old,
         &mut handover,
+        report,
         check,
     );
     old.end();
@@ -118,15 +130,23 @@ fn supervise(
     socket: &Path,
     signals: &SignalFd,
     started: Instant,
-    mut gateway: Option<Prepared>,
+    gateway: PreparedGateway,
     old: &mut Draining,
     handover: &mut Handover,
+    report: &Report,
     check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let mut notes = loaded.notes.clone();
     let listeners = sockets::bind(listen, socket, handover, &mut notes)?;
-    // What the configuration names no more is closed.
-    *handover = Handover::default();
+    let (mut gateway, fault) = match gateway {
+        PreparedGateway::None => (None, None),
+        PreparedGateway::Failed(words) => (None, Some(words)),
+        PreparedGateway::Ready(prepared) => (Some(*prepared), None),
+    };
+    if fault.is_none() || old.is_empty() {
+        // What the configuration names no more is closed; an old worker that goes on needs its sockets.
+        handover.close();
+    }
     let tokens = Arc::new(tokens::TokenFile::open(instance.name())?);
     let facts = Arc::new(report::Facts::of(instance, options, loaded, notes));
     report::print_start(&facts, listen, socket, started);
@@ -157,7 +177,15 @@ fn supervise(
             gateway.as_ref(),
         )?;
         let reload = || reload(&mut tell, gateway.as_mut());
-        match serve_until(&broker, &mut ours, signals, reload, &mut ready, old, check)? {
+        let mut beside = Beside {
+            ready: &mut ready,
+            old,
+            fault: fault.as_deref(),
+            pid,
+            instance: instance.name(),
+            report,
+        };
+        match serve_until(&broker, &mut ours, signals, reload, &mut beside, check)? {
             Stop::Signal => {
                 let drain = gateway.as_ref().map_or(Duration::ZERO, Prepared::drain);
                 old.begin();
@@ -174,8 +202,11 @@ fn supervise(
                 old.add(pid);
                 let mut named = listeners.named(listen, socket);
                 named.extend(gateway.iter().flat_map(Prepared::named));
-                let error = handover::exec(&named, &old.pids());
-                say(&format!("no restart, this program goes on: {error:#}"));
+                named.extend(handover.named());
+                let error = handover::exec(instance.name(), &named, &old.pids());
+                let words = format!("no restart, this program goes on: {error:#}");
+                say(&words);
+                Report::of(instance.name()).failed(&words);
             }
             Stop::WorkerGone => {
                 let status = waitpid(pid, None);
@@ -228,20 +259,57 @@ fn reload(tell: &mut UnixStream, gateway: Option<&mut Prepared>) {
     }
 }
 
+/// What concerns a worker at its start: those before it, and who waits for it.
+struct Beside<'a> {
+    ready: &'a mut UnixStream,
+    old: &'a mut Draining,
+    /// What keeps the gateway off already.
+    fault: Option<&'a str>,
+    pid: Pid,
+    instance: &'a str,
+    /// To who asked for the restart that made this image.
+    report: &'a Report,
+}
+
+impl Beside<'_> {
+    /// It has said whether its gateway serves.
+    fn worker_told(&mut self) {
+        let mut told = [0];
+        if !matches!(self.ready.read(&mut told), Ok(1)) {
+            return;
+        }
+        if told[0] == 1 && self.fault.is_none() {
+            self.old.begin();
+            self.report.serves(self.pid);
+            return;
+        }
+        let words = match self.fault {
+            Some(fault) => format!("the new gateway does not start: {fault}"),
+            None => "the new gateway does not start: the log says why".to_owned(),
+        };
+        if self.old.is_empty() {
+            self.report.failed(&words);
+        } else {
+            say("the new gateway does not start: the worker before it goes on");
+            self.report
+                .failed(&format!("{words}; the worker before it goes on"));
+        }
+    }
+}
+
 /// Answers the worker until it is gone or a signal asks to stop.
 fn serve_until(
     broker: &Broker,
     stream: &mut UnixStream,
     signals: &SignalFd,
     mut reload: impl FnMut(),
-    ready: &mut UnixStream,
-    old: &mut Draining,
+    beside: &mut Beside<'_>,
     check: &dyn Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<Stop> {
     let mut is_ready_known = false;
     loop {
         // The end of a worker that drains is a SIGCHLD; the time is for its deadline.
-        let timeout = if old.reap() {
+        let timeout = if beside.old.reap() {
             PollTimeout::NONE
         } else {
             DRAIN_LOOK_MS.into()
@@ -254,7 +322,7 @@ fn serve_until(
         let mut waiting = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(stream.as_fd(), PollFlags::POLLIN),
-            PollFd::new(ready.as_fd(), ready_events),
+            PollFd::new(beside.ready.as_fd(), ready_events),
         ];
         // Its end is the worker's, which the other socket tells: a socket that is known is not waited for.
         let n_waiting = if is_ready_known { 2 } else { 3 };
@@ -265,14 +333,7 @@ fn serve_until(
         let [signal_ready, request_ready, ready_told] = waiting.map(|one| one.any().unwrap_or(false));
         if ready_told && !is_ready_known {
             is_ready_known = true;
-            let mut told = [0];
-            if matches!(ready.read(&mut told), Ok(1)) {
-                if told[0] == 1 {
-                    old.begin();
-                } else if !old.pids().is_empty() {
-                    say("the new gateway does not start: the worker before it goes on");
-                }
-            }
+            beside.worker_told();
         }
         if signal_ready {
             while let Ok(Some(signal)) = signals.read_signal() {
@@ -281,7 +342,11 @@ fn serve_until(
                 } else if signal.ssi_signo == Signal::SIGUSR2 as u32 {
                     match check() {
                         Ok(()) => return Ok(Stop::Restart),
-                        Err(error) => say(&format!("no restart, nothing is changed: {error:#}")),
+                        Err(error) => {
+                            let words = format!("no restart, nothing is changed: {error:#}");
+                            say(&words);
+                            Report::of(beside.instance).failed(&words);
+                        }
                     }
                 } else if signal.ssi_signo != Signal::SIGCHLD as u32 {
                     return Ok(Stop::Signal);
@@ -405,67 +470,6 @@ fn set_aside(broker: &Broker, pid: Pid, stream: &mut UnixStream) -> bool {
     false
 }
 
-/// Workers whose successor serves or is about to: they end what they have begun.
-#[derive(Debug)]
-struct Draining {
-    workers: Vec<(Pid, Option<Instant>)>,
-    timeout: Duration,
-}
-
-impl Draining {
-    fn new(workers: &[Pid], timeout: Duration) -> Self {
-        Self {
-            workers: workers.iter().map(|&pid| (pid, None)).collect(),
-            timeout,
-        }
-    }
-
-    /// One that serves until [`Draining::begin`].
-    fn add(&mut self, pid: Pid) {
-        self.workers.push((pid, None));
-    }
-
-    fn pids(&self) -> Vec<Pid> {
-        self.workers.iter().map(|&(pid, _)| pid).collect()
-    }
-
-    /// Tells those that serve to take no more.
-    fn begin(&mut self) {
-        for (pid, deadline) in &mut self.workers {
-            if deadline.is_none() {
-                let _ = kill(*pid, Signal::SIGTERM);
-                *deadline = Some(Instant::now() + self.timeout);
-            }
-        }
-    }
-
-    /// Forgets those that have ended, and kills those whose time is over. Whether none is left.
-    fn reap(&mut self) -> bool {
-        self.workers.retain(|&(pid, deadline)| {
-            if !matches!(
-                waitpid(pid, Some(WaitPidFlag::WNOHANG)),
-                Ok(WaitStatus::StillAlive)
-            ) {
-                return false;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                say("a worker does not end by itself: it is killed");
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            true
-        });
-        self.workers.is_empty()
-    }
-
-    /// Waits until all have ended.
-    fn end(&mut self) {
-        self.begin();
-        while !self.reap() {
-            std::thread::sleep(Duration::from_millis(POLL_MS.into()));
-        }
-    }
-}
-
 fn describe(status: nix::Result<WaitStatus>) -> String {
     match status {
         Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
@@ -474,6 +478,6 @@ fn describe(status: nix::Result<WaitStatus>) -> String {
     }
 }
 
-fn say(words: &str) {
+pub(super) fn say(words: &str) {
     let _ = writeln!(std::io::stderr(), "weir: {words}");
 }

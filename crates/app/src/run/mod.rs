@@ -6,6 +6,7 @@
 //! counting, and the next `weir run` takes over.
 
 mod broker;
+mod draining;
 mod gateway;
 mod handover;
 mod host;
@@ -27,6 +28,9 @@ use clap::Args;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{self, Config, ConfigError, Switch};
+use broker::PreparedGateway;
+use draining::Draining;
+use handover::{Handover, Report};
 pub(crate) use handover::{RestartArgs, restart};
 
 /// Observe interfaces and answer questions about them
@@ -131,7 +135,27 @@ const SAMPLES_PER_DIRECTION: u8 = 4;
 
 /// Runs until told to stop.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let mut handover = handover::Handover::take();
+    let mut handover = Handover::take();
+    let mut old = Draining::new(&handover.workers);
+    let report = std::mem::take(&mut handover.report);
+    let outcome = run_after(args, handover, &mut old, &report);
+    // Whatever became of this image, those that the one before left end what they have begun.
+    old.end();
+    let why = match &outcome {
+        Ok(_) => "it has ended: its log says why".to_owned(),
+        Err(error) => format!("it has ended: {error:#}"),
+    };
+    report.failed(&why);
+    outcome
+}
+
+/// The same, beside the workers of the image before this.
+fn run_after(
+    args: &RunArgs,
+    mut handover: Handover,
+    old: &mut Draining,
+    report: &Report,
+) -> anyhow::Result<ExitCode> {
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -166,19 +190,35 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         samples_per_direction: SAMPLES_PER_DIRECTION,
         hash_keys: hash_keys()?,
     };
-    let gateway = settings.gateway.and_then(|(file, documents)| {
-        let owner = nix::unistd::Uid::effective()
-            .is_root()
-            .then_some(agent::broker::NOBODY);
-        let prepared = gateway::role::Told::new(documents).and_then(|told| {
-            gateway::role::Prepared::new(told, &file, &settings.name, &settings.data, owner, &mut handover)
+    let gateway = settings
+        .gateway
+        .map_or(PreparedGateway::None, |(file, documents)| {
+            let owner = nix::unistd::Uid::effective()
+                .is_root()
+                .then_some(agent::broker::NOBODY);
+            let told = gateway::role::Told::new(documents);
+            let prepared = told.and_then(|told| {
+                gateway::role::Prepared::new(
+                    told,
+                    &file,
+                    &settings.name,
+                    &settings.data,
+                    owner,
+                    &mut handover,
+                )
+            });
+            match prepared {
+                Ok(prepared) => PreparedGateway::Ready(Box::new(prepared)),
+                Err(error) => {
+                    let words = format!("the gateway is off: {error:#}");
+                    broker::say(&words);
+                    PreparedGateway::Failed(words)
+                }
+            }
         });
-        prepared
-            .map_err(|error| {
-                let _ = writeln!(std::io::stderr(), "weir: the gateway is off: {error:#}");
-            })
-            .ok()
-    });
+    if let PreparedGateway::Ready(prepared) = &gateway {
+        old.timeout = broker::STOP_TIMEOUT + prepared.drain();
+    }
     broker::run(
         &instance,
         &options,
@@ -187,6 +227,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         settings.persist,
         gateway,
         handover,
+        old,
+        report,
         &|| check(args),
     )
 }

@@ -94,10 +94,15 @@ pub(super) fn run(
         let _ = reloads.join();
     }
     if let Some(role) = role {
-        if signals.is_succeeded && outcome.is_ok() {
+        let follows = (signals.is_succeeded && outcome.is_ok()).then(|| {
+            let follows = runtime.spawn(role.follow_keys());
             runtime.block_on(signals.terminate.recv());
-        }
+            follows
+        });
         role.stop();
+        if let Some(follows) = follows {
+            follows.abort();
+        }
     }
     outcome
 }

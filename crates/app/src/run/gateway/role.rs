@@ -37,7 +37,9 @@ use crate::run::handover::Handover;
 /// Where the gateway listens unless told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 /// Time that open requests have at the end.
-const DRAIN_DEFAULT_MS: u64 = 30_000;
+pub(in crate::run) const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
+/// Time between looks at the keys of clients, which a successor may have revoked.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
 /// A log of calls turns over at this size, and so many old ones stay.
 const LOG_MAX_BYTES: u64 = 256 << 20;
 const LOG_FILES: u32 = 4;
@@ -137,23 +139,29 @@ impl Prepared {
                 Vec::new()
             }
         });
-        let mut bind = |address: &String| bind(address, handover);
-        let plain = listen.iter().map(&mut bind);
-        let plain = plain.collect::<anyhow::Result<Vec<_>>>()?;
-        let tls = gateway.tls.iter().map(|tls| bind(&tls.listen));
-        let tls = tls.collect::<anyhow::Result<Vec<_>>>()?;
         let folder = data.join("gateway").join(instance);
         make_folder(data, &folder, owner)?;
+        let addresses = listen.iter().chain(gateway.tls.iter().map(|tls| &tls.listen));
+        let mut plain = Vec::new();
+        let mut names = Vec::new();
+        for address in addresses {
+            match bind(address, handover) {
+                Ok(socket) => plain.push(socket),
+                Err(error) => {
+                    // Another image may yet take over what the one before served.
+                    handover.give_back(names.into_iter().zip(plain));
+                    return Err(error);
+                }
+            }
+            names.push(listener_name(address));
+        }
+        let tls = plain.split_off(listen.len());
         Ok(Self {
             told,
             file: file.to_owned(),
             instance: instance.to_owned(),
             folder,
-            names: listen
-                .iter()
-                .chain(gateway.tls.iter().map(|tls| &tls.listen))
-                .map(|address| listener_name(address))
-                .collect(),
+            names,
             plain,
             tls,
         })
@@ -200,13 +208,17 @@ impl Prepared {
 
     /// Time that open requests have at the end.
     pub(in crate::run) fn drain(&self) -> Duration {
-        Duration::from_millis(self.told.gateway().drain_ms.unwrap_or(DRAIN_DEFAULT_MS))
+        drain(&self.told.gateway())
     }
 
     /// Takes what the file says now, for workers that are started later.
     pub(in crate::run) fn replace(&mut self, told: Told) {
         self.told = told;
     }
+}
+
+fn drain(gateway: &document::Gateway) -> Duration {
+    gateway.drain_ms.map_or(DRAIN_DEFAULT, Duration::from_millis)
 }
 
 fn listener_name(address: &str) -> String {
@@ -247,6 +259,7 @@ pub(in crate::run) struct Role {
     admin: Arc<GatewayAdmin>,
     server: Server,
     certificates: Vec<Arc<Certificates>>,
+    identities: Arc<Identities>,
     drain: Duration,
     /// Last, so that what requests still settle is written.
     _budgets: Option<Arc<Budgets>>,
@@ -274,6 +287,7 @@ impl Role {
         let identities =
             Identities::open(&folder.join("keys.sqlite")).context("cannot open the keys of clients")?;
         let identities = Arc::new(identities);
+        let of_clients = Arc::clone(&identities);
         let catalogue = SqliteCatalogue::open(&folder.join("catalogue.sqlite"), sealer)
             .context("cannot open the catalogue")?;
         let ledger_path = folder.join("ledger.sqlite");
@@ -345,7 +359,8 @@ impl Role {
             admin: Arc::new(admin),
             server,
             certificates,
-            drain: Duration::from_millis(gateway.drain_ms.unwrap_or(DRAIN_DEFAULT_MS)),
+            identities: of_clients,
+            drain: drain(&gateway),
             _budgets: budgets,
         })
     }
@@ -358,6 +373,19 @@ impl Role {
     /// Certificates that can be replaced while it runs.
     pub(in crate::run) fn certificates(&self) -> Vec<Arc<Certificates>> {
         self.certificates.clone()
+    }
+
+    /// Keys of clients as a successor changes them, until it is dropped.
+    pub(in crate::run) fn follow_keys(&self) -> impl Future<Output = ()> + use<> {
+        let identities = Arc::clone(&self.identities);
+        async move {
+            loop {
+                if let Err(error) = identities.reload().await {
+                    tracing::warn!(%error, "keys of clients cannot be read again");
+                }
+                tokio::time::sleep(FOLLOW_EVERY).await;
+            }
+        }
     }
 
     /// Takes no more connections, lets open requests end, and cuts what is left.
