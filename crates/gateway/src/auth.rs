@@ -13,6 +13,7 @@ use hyper::http::{StatusCode, Uri};
 use policy::gateway::snapshot::Consumer;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use store::outcome::Outcome;
 
@@ -53,7 +54,10 @@ impl Principal {
 
 /// Failures of sources.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<IpAddr, (u32, u64)>>);
+pub struct Failures {
+    sources: Mutex<HashMap<IpAddr, (u32, u64)>>,
+    uncounted: AtomicU64,
+}
 
 impl Failures {
     /// Refuses a source that has failed too often.
@@ -64,18 +68,29 @@ impl Failures {
 
     /// Seconds to wait, if this source has failed too often.
     fn blocked(&self, source: IpAddr, now_ms: u64) -> Option<u64> {
-        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let (n, since_ms) = sources.get(&source).copied()?;
         let end_ms = since_ms + WINDOW_MS;
         (n >= FAILURES_MAX && now_ms < end_ms).then(|| (end_ms - now_ms).div_ceil(1000))
     }
 
+    /// Sources whose failures are counted now.
+    pub fn n_sources(&self) -> usize {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Wrong keys of sources for which there was no room: these could go on trying.
+    pub fn n_uncounted(&self) -> u64 {
+        self.uncounted.load(Relaxed)
+    }
+
     pub(crate) fn note(&self, source: IpAddr, now_ms: u64) {
-        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES_MAX {
             sources.retain(|_, (_, since_ms)| now_ms < *since_ms + WINDOW_MS);
         }
         if sources.len() >= SOURCES_MAX && !sources.contains_key(&source) {
+            self.uncounted.fetch_add(1, Relaxed);
             return;
         }
         let entry = sources.entry(source).or_insert((0, now_ms));
@@ -247,5 +262,23 @@ mod tests {
         assert_eq!(failures.blocked(source, 1000), Some(60));
         assert_eq!(failures.blocked("192.0.2.2".parse().unwrap(), 1000), None);
         assert_eq!(failures.blocked(source, 61_000), None);
+    }
+
+    #[test]
+    fn sources_without_room_are_counted() {
+        let failures = Failures::default();
+        let source = |n: usize| IpAddr::from(std::net::Ipv4Addr::from_bits(n as u32));
+        for n in 0..SOURCES_MAX {
+            failures.note(source(n), 1000);
+        }
+        let check = |n: usize, now_ms: u64, expected: (usize, u64)| {
+            failures.note(source(n), now_ms);
+            assert_eq!((failures.n_sources(), failures.n_uncounted()), expected);
+        };
+        check(7, 1000, (SOURCES_MAX, 0));
+        check(SOURCES_MAX, 1000, (SOURCES_MAX, 1));
+        check(SOURCES_MAX + 1, 60_999, (SOURCES_MAX, 2));
+        // Their time is over.
+        check(SOURCES_MAX + 1, 61_000, (1, 2));
     }
 }

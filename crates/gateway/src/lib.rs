@@ -23,6 +23,7 @@ pub mod jwt;
 pub mod limits;
 pub mod live;
 pub mod money;
+pub mod numbers;
 pub mod refusal;
 pub mod rest;
 pub mod server;

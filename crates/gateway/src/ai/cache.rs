@@ -66,6 +66,8 @@ pub struct Cache {
     pub misses: AtomicU64,
     /// Thrown out for want of room.
     pub evicted: AtomicU64,
+    /// Not kept, since they are too large a share of the room.
+    pub too_large: AtomicU64,
 }
 
 impl Cache {
@@ -86,6 +88,7 @@ impl Cache {
     pub fn put(&self, key: Key, mut entry: Entry, ttl_s: u32, size_bytes: u64, now_ms: u64) {
         let cost = entry.body.len() as u64 + ENTRY_BYTES;
         if cost > size_bytes / SHARE_MAX {
+            self.too_large.fetch_add(1, Relaxed);
             return;
         }
         entry.until_ms = now_ms + u64::from(ttl_s) * 1000;
@@ -181,6 +184,7 @@ mod tests {
         assert!(cache.evicted.load(Relaxed) > 0);
         cache.put(key("big"), entry(5000), 60, size, 2000);
         assert!(cache.get(&key("big"), 2000).is_none(), "too large a share");
+        assert_eq!(cache.too_large.load(Relaxed), 1);
         for _ in 0..100 {
             cache.put(key("same"), entry(10), 60, size, 3000);
         }

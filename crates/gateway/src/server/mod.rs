@@ -183,7 +183,7 @@ enum Phase {
 /// What all threads share. Nothing of it is touched on the way of a request but counters.
 struct Shared {
     settings: ServerSettings,
-    counts: Counts,
+    counts: Arc<Counts>,
     gate: Gate,
     /// Open connections of each thread.
     loads: Vec<AtomicUsize>,
@@ -250,7 +250,7 @@ impl Server {
         let shared = Arc::new(Shared {
             gate: Gate::new(settings.connections_max, settings.connections_per_source_max),
             settings,
-            counts: Counts::default(),
+            counts: Arc::default(),
             loads: (0..n_threads).map(|_| AtomicUsize::new(0)).collect(),
             draining: AtomicBool::new(false),
         });
@@ -304,7 +304,7 @@ impl Server {
 
     /// What it counted.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &Arc<Counts> {
         &self.shared.counts
     }
 

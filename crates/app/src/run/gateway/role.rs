@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -18,8 +18,9 @@ use gateway::ai::pool::ProviderState;
 use gateway::body::Patience;
 use gateway::front::Front;
 use gateway::live::Shared;
+use gateway::numbers;
 use gateway::server::tls::{CertificatePem, Certificates};
-use gateway::server::{Listener, Server, ServerSettings};
+use gateway::server::{Counts, Listener, Server, ServerSettings};
 use gateway::upstream::trust::Trust;
 use policy::gateway::compile::Outside;
 use policy::gateway::document::{self, Documents};
@@ -296,7 +297,8 @@ impl Role {
             .context("cannot start the records of calls")?;
         let history = CallReader::open(&folder.join("calls")).context("cannot read the records of calls")?;
         let counted = Arc::new(CountedCalls::new(calls));
-        let shared: Arc<std::sync::OnceLock<Arc<Shared>>> = Arc::default();
+        let shared: Arc<OnceLock<Arc<Shared>>> = Arc::default();
+        let counts: Arc<OnceLock<Arc<Counts>>> = Arc::default();
         let admin = GatewayAdmin::new(AdminParts {
             file: prepared.file.clone(),
             documents: prepared.told.documents.clone(),
@@ -316,6 +318,16 @@ impl Role {
                     shared
                         .get()
                         .map_or_else(Vec::new, |shared| provider_numbers(shared))
+                }
+            }),
+            traffic: Box::new({
+                let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
+                move || {
+                    let of_server = counts
+                        .get()
+                        .map_or_else(Vec::new, |counts| numbers::of_server(counts));
+                    let of_tables = shared.get().map_or_else(Vec::new, |shared| shared.numbers());
+                    [of_server, of_tables].concat()
                 }
             }),
             publish: Box::new({
@@ -355,6 +367,7 @@ impl Role {
             Front::new(Arc::clone(&in_force), random())
         })
         .context("cannot start the gateway")?;
+        let _ = counts.set(Arc::clone(server.counts()));
         Ok(Self {
             admin: Arc::new(admin),
             server,

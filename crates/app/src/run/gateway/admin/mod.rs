@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use control::gateway::{
     Applied, CallQuery, Change, CostQuery, Document, GatewayError, GatewayHost, Kind, NewKey,
 };
+use gateway::numbers::Number;
 use llm::catalogue::Catalogue;
 use policy::gateway::compile::Outside;
 use policy::gateway::document::Documents;
@@ -63,6 +64,8 @@ pub(crate) struct AdminParts {
     pub(crate) counted: Arc<CountedCalls>,
     /// What is known of providers.
     pub(crate) providers: Box<dyn Fn() -> Vec<ProviderNumbers> + Send + Sync>,
+    /// What the data plane counted.
+    pub(crate) traffic: Box<dyn Fn() -> Vec<Number> + Send + Sync>,
     /// Puts a configuration in force.
     pub(crate) publish: Box<dyn Fn(Snapshot, Catalogue) + Send + Sync>,
     /// Now, in milliseconds since 1970.
@@ -79,6 +82,7 @@ pub(crate) struct GatewayAdmin {
     budgets: Option<Arc<Budgets>>,
     counted: Arc<CountedCalls>,
     providers: Box<dyn Fn() -> Vec<ProviderNumbers> + Send + Sync>,
+    traffic: Box<dyn Fn() -> Vec<Number> + Send + Sync>,
     publish: Box<dyn Fn(Snapshot, Catalogue) + Send + Sync>,
     now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -143,6 +147,7 @@ impl GatewayAdmin {
             budgets: parts.budgets,
             counted: parts.counted,
             providers: parts.providers,
+            traffic: parts.traffic,
             publish: parts.publish,
             now_ms: parts.now_ms,
         }
@@ -515,6 +520,7 @@ impl GatewayHost for GatewayAdmin {
         };
         status["keys"] = self.identities.len().into();
         status["providers"] = json!((self.providers)());
+        status["traffic"] = numbers::traffic_json(&(self.traffic)());
         status["calls"] = self.counted.json();
         status["ledger"] = numbers::ledger_json(self.budgets.as_deref());
         status["budgets"] = self.budgets_left();
@@ -624,6 +630,7 @@ impl GatewayHost for GatewayAdmin {
             generation,
             self.identities.len(),
             &(self.providers)(),
+            &(self.traffic)(),
             &self.counted,
             self.budgets.as_deref(),
         )

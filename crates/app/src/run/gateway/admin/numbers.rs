@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use gateway::numbers::Number;
 use llm::usage::Usage;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -132,6 +133,24 @@ impl CallSink for CountedCalls {
     }
 }
 
+/// What the data plane counted, by the names of metrics without what all of them begin with.
+pub(super) fn traffic_json(traffic: &[Number]) -> Value {
+    let mut all = Map::new();
+    for number in traffic {
+        let name = number.name.trim_start_matches("weir_gateway_").to_owned();
+        match number.label {
+            None => {
+                all.insert(name, number.value.into());
+            }
+            Some((_, of)) => {
+                let of_name = all.entry(name).or_insert_with(|| json!({}));
+                of_name[of] = number.value.into();
+            }
+        }
+    }
+    all.into()
+}
+
 /// The state of the ledger in this process.
 pub(super) fn ledger_json(budgets: Option<&Budgets>) -> Value {
     let Some(budgets) = budgets else {
@@ -188,6 +207,7 @@ pub(super) fn metrics(
     generation: u64,
     n_keys: usize,
     providers: &[ProviderNumbers],
+    traffic: &[Number],
     counted: &CountedCalls,
     budgets: Option<&Budgets>,
 ) -> String {
@@ -220,6 +240,19 @@ pub(super) fn metrics(
         "What calls cost, in US dollars.",
         usd_text(counted.cost_pusd()),
     );
+    let mut before = "";
+    for number in traffic {
+        if number.name != before {
+            let is_count = number.name.ends_with("_total");
+            page.metric(
+                number.name,
+                if is_count { "counter" } else { "gauge" },
+                number.help,
+            );
+            before = number.name;
+        }
+        page.value(number.name, number.label.as_slice(), number.value);
+    }
     let name = "weir_gateway_provider_passed_over";
     page.metric(
         name,

@@ -113,6 +113,24 @@ impl Bench {
             counted: Arc::new(CountedCalls::new(
                 Calls::start(CallOptions::new(calls), Arc::new(|| NOW_MS)).expect("a writer"),
             )),
+            traffic: Box::new(|| {
+                let number = |name, label, value| Number {
+                    name,
+                    help: "Help.",
+                    label,
+                    value,
+                };
+                vec![
+                    number("weir_gateway_wrong_keys_uncounted_total", None, 3),
+                    number(
+                        "weir_gateway_cache_dropped_total",
+                        Some(("reason", "too_large")),
+                        4,
+                    ),
+                    number("weir_gateway_cache_dropped_total", Some(("reason", "evicted")), 5),
+                    number("weir_gateway_cache_bytes", None, 6),
+                ]
+            }),
             providers: Box::new(|| {
                 vec![ProviderNumbers {
                     name: "openai".to_owned(),
@@ -640,12 +658,33 @@ fn money_is_exact() {
         "weir_gateway_cost_usd_total 18000000.000000000003",
         "weir_gateway_provider_keys{provider=\"openai\",state=\"limited\"} 1",
         "weir_gateway_records_lost_total{of=\"queue\"} 0",
+        "# TYPE weir_gateway_wrong_keys_uncounted_total counter",
+        "weir_gateway_wrong_keys_uncounted_total 3",
+        "weir_gateway_cache_dropped_total{reason=\"too_large\"} 4",
+        "weir_gateway_cache_dropped_total{reason=\"evicted\"} 5",
+        "# TYPE weir_gateway_cache_bytes gauge",
     ] {
         assert!(
             metrics.lines().any(|one| one == line),
             "{line} is not in\n{metrics}"
         );
     }
+    let types: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    let mut different = types.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), types.len(), "a metric is there twice: {types:?}");
+    assert_eq!(
+        admin.status()["traffic"],
+        json!({
+            "wrong_keys_uncounted_total": 3,
+            "cache_dropped_total": { "too_large": 4, "evicted": 5 },
+            "cache_bytes": 6,
+        })
+    );
 }
 
 /// Nothing that the management answers holds a secret.
