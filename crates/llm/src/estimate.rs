@@ -7,7 +7,7 @@
 //! * [`tokens_of_bytes`]: a guess from the length alone, 4 bytes a token, where nothing is known of the
 //!   text.
 //! * [`tokens_of_text`]: a guess that knows scripts, for counting where a provider has no endpoint for
-//!   it, and for what was streamed to a client that left. Such counts are marked as estimates.
+//!   it, and for what was asked by and streamed to a client that left. Such counts are marked as estimates.
 
 /// The most tokens that so many bytes of text can be.
 pub const fn most_tokens_of_bytes(n_bytes: u64) -> u64 {
@@ -23,8 +23,28 @@ pub const fn tokens_of_bytes(n_bytes: u64) -> u64 {
 /// quarter, a digit a third, other ASCII characters a half; a letter of another alphabet a half;
 /// Chinese, Japanese and Korean characters one; emoji and all else two.
 pub fn tokens_of_text(text: &str) -> u64 {
-    let twelfths = text.chars().map(twelfths_of).fold(0, u64::saturating_add);
-    twelfths.div_ceil(12)
+    let mut count = TextCount::default();
+    count.add(text);
+    count.tokens()
+}
+
+/// [`tokens_of_text`] of a text that comes in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextCount {
+    twelfths: u64,
+}
+
+impl TextCount {
+    /// Adds a piece.
+    pub fn add(&mut self, piece: &str) {
+        let twelfths = piece.chars().map(twelfths_of).fold(0, u64::saturating_add);
+        self.twelfths = self.twelfths.saturating_add(twelfths);
+    }
+
+    /// About how many tokens all of it is.
+    pub const fn tokens(&self) -> u64 {
+        self.twelfths.div_ceil(12)
+    }
 }
 
 const fn twelfths_of(character: char) -> u64 {
@@ -78,6 +98,15 @@ mod tests {
         #[test]
         fn within_the_bound(text in ".{0,200}") {
             prop_assert!(tokens_of_text(&text) <= most_tokens_of_bytes(text.len() as u64));
+        }
+
+        #[test]
+        fn in_pieces_as_at_once(text in ".{0,200}") {
+            let mut count = TextCount::default();
+            for piece in text.chars() {
+                count.add(piece.encode_utf8(&mut [0; 4]));
+            }
+            prop_assert_eq!(count.tokens(), tokens_of_text(&text));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use serde_json::{Value, json};
 
+mod cancelled;
 #[path = "../common/mod.rs"]
 mod common;
 use common::gateway::{Draw, Gateway, own_network, pusd};

@@ -14,6 +14,7 @@ use llm::answer::Answer as ModelAnswer;
 use llm::canonical::PartKind;
 use llm::convert;
 use llm::error::ErrorAnswer;
+use llm::estimate::TextCount;
 use llm::format::Format;
 use llm::usage::Usage;
 use policy::gateway::snapshot::Target;
@@ -221,10 +222,11 @@ impl Whole {
         }
     }
 
-    /// Bytes of text in it, for an estimate where the provider reports no usage.
-    pub(super) fn text_bytes(&self, job: &Job, wire: Format) -> u64 {
+    /// The text in it, for an estimate where the provider reports no usage.
+    pub(super) fn text_count(&self, job: &Job, wire: Format) -> TextCount {
+        let mut count = TextCount::default();
         if self.answer.is_none() && job.operation != Operation::Chat {
-            return 0;
+            return count;
         }
         let read;
         let answer = match &self.answer {
@@ -239,12 +241,17 @@ impl Whole {
             .into_iter()
             .flat_map(|answer| &answer.choices)
             .flat_map(|choice| &choice.parts);
-        let bytes = parts.map(|part| match &part.kind {
-            PartKind::Text(text) | PartKind::Reasoning { text, .. } => text.len() as u64,
-            PartKind::ToolCall { name, arguments, .. } => (name.len() + arguments.len()) as u64,
-            _ => 0,
-        });
-        bytes.sum()
+        for part in parts {
+            match &part.kind {
+                PartKind::Text(text) | PartKind::Reasoning { text, .. } => count.add(text),
+                PartKind::ToolCall { name, arguments, .. } => {
+                    count.add(name);
+                    count.add(arguments);
+                }
+                _ => {}
+            }
+        }
+        count
     }
 
     fn write(&mut self, job: &Job) -> Result<(), String> {
@@ -380,7 +387,7 @@ impl StreamBody {
         let progress = self.relay.progress();
         call.usage = progress.usage;
         call.usage_is_final = progress.is_complete;
-        call.estimate.answer_bytes = progress.text_bytes;
+        call.estimate.answer = progress.text;
         call.record.bytes_out += out.len() as u64;
         if let Some(audit) = &mut call.audit {
             audit.push(out);
@@ -420,6 +427,10 @@ impl HttpBody for StreamBody {
         if let Some(first) = this.first.take() {
             this.note(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(call) = &mut this.call {
+            // Only now: the first token is not to wait for it.
+            call.estimate.prompt.let_go();
         }
         loop {
             let Some(upstream) = &mut this.upstream else {

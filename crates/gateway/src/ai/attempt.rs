@@ -158,7 +158,7 @@ impl Ai {
             limit,
             subject: 0,
             amount: match limit.kind {
-                LimitKind::Tokens => call.estimate.input,
+                LimitKind::Tokens => call.estimate.prompt.by_length(),
                 LimitKind::Requests | LimitKind::Concurrency => 1,
             },
         };
@@ -258,7 +258,7 @@ impl Ai {
         call.usage = whole.usage;
         call.usage_is_final = true;
         if whole.usage.is_none() {
-            call.estimate.answer_bytes = whole.text_bytes(job, wire);
+            call.estimate.answer = whole.text_count(job, wire);
         }
         call.record.latency.stream_us =
             micros(sent.elapsed()).saturating_sub(call.record.latency.first_byte_us);

@@ -1,9 +1,11 @@
 //! One call from its arrival to its end. However it ends, by an answer, an error, or a client that has
 //! left and dropped everything, it is settled and recorded once.
 
+use super::prompt_count::PromptCount;
 use crate::limits::Taken;
 use crate::live::Shared;
 use hyper::http::StatusCode;
+use llm::estimate::TextCount;
 use llm::money;
 use llm::usage::Usage;
 use policy::gateway::snapshot::{Consumer, Target};
@@ -43,12 +45,12 @@ pub struct Call {
 }
 
 /// Tokens as far as they can be guessed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Estimate {
-    /// Of the prompt.
-    pub input: u64,
-    /// Bytes of the answer's text so far.
-    pub answer_bytes: u64,
+    /// The prompt.
+    pub prompt: PromptCount,
+    /// The answer's text so far.
+    pub answer: TextCount,
     /// The provider was asked, so that the prompt has been used.
     pub was_sent: bool,
 }
@@ -158,10 +160,10 @@ impl Call {
             Some(usage) if !self.usage_is_partial() => (usage, false),
             reported if self.estimate.was_sent => {
                 let reported = reported.unwrap_or_default();
-                let answer = llm::estimate::tokens_of_bytes(self.estimate.answer_bytes);
+                let answer = self.estimate.answer.tokens();
                 let usage = Usage {
                     input: if reported.total_input() == 0 {
-                        self.estimate.input
+                        self.estimate.prompt.tokens()
                     } else {
                         reported.input
                     },

@@ -454,7 +454,7 @@ impl Job {
         };
         let request = llm::count::read_count_request(self.ingress, body, &path)
             .map_err(|error| convert_refusal(&error))?;
-        let n_tokens = super::text_tokens(&request);
+        let n_tokens = super::prompt_count::text_tokens(&request);
         llm::count::write_count_answer(self.ingress, n_tokens)
             .map(|answer| Answer::local(&answer))
             .map_err(|error| convert_refusal(&error))

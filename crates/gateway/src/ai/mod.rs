@@ -15,6 +15,7 @@ mod job;
 mod list;
 pub mod pool;
 mod prompt;
+pub mod prompt_count;
 mod quirks;
 mod relay;
 mod send;
@@ -41,6 +42,7 @@ use job::Job;
 use llm::format::Format;
 use policy::gateway::limit::{Limit, LimitKind, Per};
 use policy::gateway::snapshot::{Consumer, Model, Prompt};
+use prompt_count::PromptCount;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
@@ -296,8 +298,8 @@ impl Ai {
         let model = find_model(live, &job.head.model)?;
         let settings = &live.snapshot.settings;
         job.strict = consumer.strict.unwrap_or(settings.strict);
-        call.estimate.input = llm::estimate::tokens_of_bytes(job.body.len() as u64);
-        let tokens = call.estimate.input;
+        call.estimate.prompt = PromptCount::of(&job);
+        let tokens = call.estimate.prompt.by_length();
         let limits = settings
             .limits
             .iter()
@@ -544,31 +546,6 @@ fn unsupported(path: &str) -> Refusal {
         "not_supported",
         format!("the gateway does not offer `{}`", bounded(path)),
     )
-}
-
-/// About how many tokens the texts of a request are.
-fn text_tokens(request: &llm::canonical::Request) -> u64 {
-    fn parts(all: &[llm::canonical::Part]) -> u64 {
-        use llm::canonical::PartKind;
-        let tokens = all.iter().map(|part| match &part.kind {
-            PartKind::Text(text) | PartKind::Reasoning { text, .. } => llm::estimate::tokens_of_text(text),
-            PartKind::ToolCall { name, arguments, .. } => {
-                llm::estimate::tokens_of_text(name) + llm::estimate::tokens_of_text(arguments)
-            }
-            PartKind::ToolResult { parts: inner, .. } => parts(inner),
-            // What Anthropic and OpenAI take for an image of middling size.
-            PartKind::Image(_) => 1000,
-            PartKind::File { .. } | PartKind::Other(_) => 0,
-        });
-        tokens.sum()
-    }
-    // A turn costs a few tokens around its text.
-    let turns = request.messages.iter().map(|message| 4 + parts(&message.parts));
-    let tools = request
-        .tools
-        .iter()
-        .map(|tool| llm::estimate::tokens_of_text(&format!("{tool:?}")));
-    turns.sum::<u64>() + tools.sum::<u64>()
 }
 
 /// The start of a text from outside, for messages and records.

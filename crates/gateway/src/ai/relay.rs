@@ -9,6 +9,7 @@ use llm::answer::{Delta, StreamEvent, StreamPart};
 use llm::canonical::ConvertError;
 use llm::convert::{ReadStream, StreamOptions, WriteStream, stream_reader, stream_writer};
 use llm::error::ErrorAnswer;
+use llm::estimate::TextCount;
 use llm::eventstream;
 use llm::format::Format;
 use llm::shape_as_tool::Shower;
@@ -40,8 +41,8 @@ pub(super) struct Progress {
     pub has_token: bool,
     /// What the provider reported last.
     pub usage: Option<Usage>,
-    /// Bytes of text, reasoning and arguments so far, for an estimate where no usage comes.
-    pub text_bytes: u64,
+    /// Text, reasoning and arguments so far, for an estimate where no usage comes.
+    pub text: TextCount,
     /// The provider gave up.
     pub error: Option<ErrorAnswer>,
     /// The stream said that it is complete.
@@ -336,7 +337,7 @@ impl Progress {
                     return;
                 };
                 self.has_token |= !text.is_empty();
-                self.text_bytes += text.len() as u64;
+                self.text.add(text);
             }
             StreamEvent::PartStart {
                 kind: StreamPart::ToolCall { .. } | StreamPart::Whole(_),

@@ -9,6 +9,7 @@
 //! | `think: X` | the reasoning is exactly X, where reasoning was asked for |
 //! | `usage: {json}` | sets counts of tokens, by bucket |
 //! | `show system` | the text is the system prompt |
+//! | `mark: X` | the call is called X in the journal, whatever becomes of it |
 
 use serde_json::{Value, json};
 
@@ -73,6 +74,7 @@ struct Directives {
     calls: Vec<(String, Value)>,
     usage: SetUsage,
     show_system: bool,
+    mark: Option<String>,
     wrong: Option<String>,
 }
 
@@ -94,6 +96,11 @@ pub(crate) fn letters(random: &mut Random, number: usize) -> String {
     (0..number)
         .map(|_| char::from(ALPHABET[random.below(62) as usize]))
         .collect()
+}
+
+/// What a test calls this call.
+pub(crate) fn mark(ask: &Ask) -> String {
+    directives(ask).mark.unwrap_or_default()
 }
 
 pub(crate) fn reply(ask: &Ask, seed: u64, tokens_wanted: Option<u64>, prompt: Usage) -> Reply {
@@ -178,6 +185,8 @@ fn read_line(line: &str, found: &mut Directives) {
         }
     } else if let Some(thought) = line.strip_prefix("think: ") {
         found.think = Some(thought.to_owned());
+    } else if let Some(mark) = line.strip_prefix("mark: ") {
+        found.mark = Some(mark.to_owned());
     } else if line == "show system" {
         found.show_system = true;
     }

@@ -16,6 +16,9 @@ pub(crate) struct Call {
     pub(crate) number: u64,
     /// The identifier in the answer.
     pub(crate) id: String,
+    /// What the conversation calls it, in a line `mark: X`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) mark: String,
     pub(crate) provider: &'static str,
     pub(crate) wire: &'static str,
     pub(crate) model: String,

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::answer::{letters, reply};
+use super::answer::{letters, mark, reply};
 use super::body::{Choppy, Chunking, Cut, Ending, SimBody};
 use super::cache::PromptCache;
 use super::errors::{self, Refusal};
@@ -339,6 +339,9 @@ impl Server {
         };
         entry.call.model.clone_from(model);
         entry.call.streamed = is_stream;
+        if let Asked::Talk(ask) = &asked {
+            entry.call.mark = mark(ask);
+        }
         let trouble = Trouble::of(model).map_err(|_| Refusal::NoModel(model.clone()))?;
         let trouble = match trouble.flaky_percent {
             Some(percent) if !self.flip(percent) => trouble.calm(),
