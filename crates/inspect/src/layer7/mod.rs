@@ -17,6 +17,7 @@ pub mod kit;
 pub mod names;
 pub mod proto;
 pub mod protocol;
+pub mod reader;
 pub mod record;
 pub mod stream;
 
@@ -24,4 +25,5 @@ pub use conn::{Conn, Segment};
 pub use engine::{Config, Counters, Engine};
 pub use insight::Insight;
 pub use protocol::{Earlier, Out, Protocol, Seen, Session, Side, Step, Sure, Transport, Verdict};
+pub use reader::Reader;
 pub use record::{Event, Record};
