@@ -65,6 +65,8 @@ pub struct Conn {
     streams: Option<Box<[Stream; 2]>>,
     /// The protocol's client is the flow's server.
     is_swapped: bool,
+    /// The opening of the TCP connection was seen.
+    is_from_start: bool,
 }
 
 enum State {
@@ -143,6 +145,7 @@ impl Conn {
             insight: Insight::default(),
             streams: (transport == Transport::Tcp).then(Box::default),
             is_swapped: false,
+            is_from_start: transport != Transport::Tcp,
         };
         let (addresses, ports) = conn.ends();
         let ends = [0, 1].map(|end| (addresses[end], ports[end]));
@@ -210,11 +213,7 @@ impl Conn {
         for direction in [self.client, self.client.opposite()] {
             self.drain_all(engine, &Segment { direction, ..last });
         }
-        if let State::Probing(probing) = &self.state
-            && let Some((at, client)) = probing.best
-        {
-            self.settle(engine, &last, at, client);
-        }
+        self.settle_best(engine, &last);
         if let State::Following(mut session) = std::mem::replace(&mut self.state, State::Over) {
             session.finish(&mut self.out(engine, &last));
         }
@@ -284,6 +283,7 @@ impl Conn {
         };
         let mut seq = segment.seq;
         if segment.flags & flag::SYN != 0 {
+            self.is_from_start = true;
             streams[side].begin(seq);
             seq = seq.wrapping_add(1);
         }
@@ -314,6 +314,9 @@ impl Conn {
             }
         }
         let cut = segment.wire_len.saturating_sub(segment.payload.len() as u32);
+        if cut > 0 {
+            self.settle_best(engine, segment);
+        }
         if cut > 0
             && let Some(streams) = self.streams.as_mut()
             && let Ready::Gap(len) = streams[side].lose(cut)
@@ -359,11 +362,37 @@ impl Conn {
                 Ready::Nothing => return,
                 Ready::Gap(len) => self.gap(engine, segment, len),
                 Ready::Kept => {
-                    if !self.kept(engine, segment) {
+                    if !self.kept(engine, segment) && !self.hole(engine, segment, |of| of.hole(acked)) {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// Passes a hole behind bytes that were not taken; false if there is none to give up.
+    fn hole(
+        &mut self,
+        engine: &mut Engine,
+        segment: &Segment<'_>,
+        hole: impl Fn(&mut Stream) -> Ready,
+    ) -> bool {
+        let side = self.side(segment).index();
+        let Some(streams) = self.streams.as_mut() else {
+            return false;
+        };
+        if !streams[side].has_early() {
+            return false;
+        }
+        if self.settle_best(engine, segment) {
+            return true;
+        }
+        match self.streams.as_mut().map(|streams| hole(&mut streams[side])) {
+            Some(Ready::Gap(len)) => {
+                self.gap(engine, segment, len);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -375,7 +404,7 @@ impl Conn {
                 Ready::Nothing => return,
                 Ready::Gap(len) => self.gap(engine, segment, len),
                 Ready::Kept => {
-                    if !self.kept(engine, segment) {
+                    if !self.kept(engine, segment) && !self.hole(engine, segment, Stream::give_up_hole) {
                         return;
                     }
                 }
@@ -552,6 +581,7 @@ impl Conn {
             ports,
             data,
             side: self.side(segment),
+            is_from_start: self.is_from_start,
             is_whole: segment.payload.len() == segment.wire_len as usize,
             earlier,
         };
@@ -612,6 +642,18 @@ impl Conn {
             };
             while self.is_followed() && self.has_kept(self.side(&segment)) && self.kept(engine, &segment) {}
         }
+    }
+
+    /// No more will come to tell from: takes the likeliest protocol, if any is likely.
+    fn settle_best(&mut self, engine: &mut Engine, segment: &Segment<'_>) -> bool {
+        let State::Probing(probing) = &self.state else {
+            return false;
+        };
+        let Some((at, client)) = probing.best else {
+            return false;
+        };
+        self.settle(engine, segment, at, client);
+        true
     }
 
     fn has_kept(&self, side: Side) -> bool {

@@ -60,6 +60,20 @@ pub fn run(protocol: u8, port: u16, said: &[Said<'_>], cut: impl Fn(usize, usize
     let mut conn = Conn::new(&mut engine, key(protocol, port), Direction::AToB, 1, 0);
     let mut next = [1000u32, 2000];
     let mut ts_ns = 0;
+    if protocol == ip_proto::TCP {
+        for (direction, seq) in [(Direction::AToB, 999), (Direction::BToA, 1999)] {
+            let open = Segment {
+                ts_ns,
+                direction,
+                seq,
+                ack: 0,
+                flags: wire::tcp::flag::SYN,
+                payload: &[],
+                wire_len: 0,
+            };
+            conn.packet(&mut engine, &open);
+        }
+    }
     for (turn, &(side, bytes)) in said.iter().enumerate() {
         let mut rest = bytes;
         for len in cut(turn, bytes.len()).into_iter().chain([usize::MAX]) {

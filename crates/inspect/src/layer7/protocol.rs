@@ -99,6 +99,9 @@ pub struct Seen<'a> {
     pub data: [&'a [u8]; 2],
     /// Who sent the newest bytes.
     pub side: Side,
+    /// False for a TCP connection that was joined in the middle: its first bytes may be the middle of a
+    /// message.
+    pub is_from_start: bool,
     /// The newest bytes are all that the packet held (a capture may cut it short).
     pub is_whole: bool,
     /// Datagrams before the newest one, the oldest first; none for TCP.

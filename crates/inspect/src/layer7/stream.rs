@@ -58,6 +58,12 @@ impl Stream {
         &self.kept
     }
 
+    /// Whether something came too early.
+    #[must_use]
+    pub fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
     /// Bytes held in all.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -139,9 +145,17 @@ impl Stream {
     /// What is to be done now. `acked`: what the other side has acknowledged.
     #[must_use]
     pub fn ready(&mut self, acked: Option<u32>) -> Ready {
-        if !self.kept.is_empty() {
-            return Ready::Kept;
+        if self.kept.is_empty() {
+            self.hole(acked)
+        } else {
+            Ready::Kept
         }
+    }
+
+    /// The first hole if it will not be filled. What was kept before it is then gone: it waited for what
+    /// is missing.
+    #[must_use]
+    pub fn hole(&mut self, acked: Option<u32>) -> Ready {
         let Some(first) = self.early.front() else {
             return Ready::Nothing;
         };
@@ -157,9 +171,16 @@ impl Stream {
     /// Gives up the first hole, if there is one, for a connection that is over.
     #[must_use]
     pub fn give_up(&mut self) -> Ready {
-        if !self.kept.is_empty() {
-            return Ready::Kept;
+        if self.kept.is_empty() {
+            self.give_up_hole()
+        } else {
+            Ready::Kept
         }
+    }
+
+    /// Gives up the first hole and what was kept before it.
+    #[must_use]
+    pub fn give_up_hole(&mut self) -> Ready {
         match self.early.front() {
             Some(first) => {
                 let missing = first.seq.wrapping_sub(self.next);
@@ -180,6 +201,9 @@ impl Stream {
         self.next = self.next.wrapping_add(missing);
         let skipped = self.skip.min(missing.into());
         self.skip -= skipped;
+        if u64::from(missing) > skipped {
+            self.kept.clear();
+        }
         self.adopt_early();
         match u64::from(missing) - skipped {
             0 if self.kept.is_empty() => Ready::Nothing,
@@ -290,6 +314,19 @@ mod tests {
             }
         }
         assert_eq!(got, expected, "{segments:?}");
+    }
+
+    #[test]
+    fn what_was_kept_before_a_hole_goes_with_it() {
+        let mut stream = Stream::default();
+        stream.begin(999);
+        assert_eq!(stream.in_order(1000, b"ab"), Some(&b"ab"[..]));
+        stream.keep(b"ab");
+        assert_eq!(stream.insert(1005, b"fg"), 0);
+        assert!(matches!(stream.ready(Some(1002)), Ready::Kept));
+        assert!(matches!(stream.hole(Some(1002)), Ready::Nothing));
+        assert!(matches!(stream.hole(Some(1007)), Ready::Gap(3)));
+        assert_eq!(stream.kept(), b"fg");
     }
 
     fn feed(stream: &mut Stream, seq: u32, bytes: &[u8], got: &mut String) {
