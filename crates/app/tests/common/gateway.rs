@@ -243,12 +243,21 @@ impl Gateway {
 /// Sends a request of JSON with a key and leaves the connection to the caller.
 #[track_caller]
 pub fn begin(addr: SocketAddr, key: &str, path: &str, body: &Value) -> TcpStream {
+    try_begin(addr, key, path, body).expect("the gateway listens and reads")
+}
+
+fn try_begin(addr: SocketAddr, key: &str, path: &str, body: &Value) -> std::io::Result<TcpStream> {
     let bearer = format!("Bearer {key}");
     let headers = [
         ("authorization", bearer.as_str()),
         ("content-type", "application/json"),
     ];
-    http::send(addr, "POST", path, &headers, body.to_string().as_bytes())
+    http::try_send(addr, "POST", path, &headers, body.to_string().as_bytes())
+}
+
+/// The answer of a gateway that may be gone.
+pub fn try_ask(addr: SocketAddr, key: &str, path: &str, body: &Value) -> Option<http::Answer> {
+    try_begin(addr, key, path, body).ok().and_then(http::answer)
 }
 
 #[track_caller]

@@ -48,19 +48,26 @@ impl Answer {
 /// Sends a request and leaves the connection to the caller.
 #[track_caller]
 pub fn send(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).expect("the server listens");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .expect("a timeout");
+    try_send(addr, method, path, headers, body).expect("the server listens and reads")
+}
+
+/// The same, of a server that may be gone.
+pub fn try_send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-    stream
-        .write_all(&[head.as_bytes(), body].concat())
-        .expect("the server reads");
-    stream
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    Ok(stream)
 }
 
 /// The answer to one request; `None` when the connection ends before there is a head.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 mod cancelled;
 #[path = "../common/mod.rs"]
 mod common;
+mod killed;
 use common::gateway::{Draw, Gateway, own_network, pusd};
 use common::http;
 use common::simulator::Simulator;
