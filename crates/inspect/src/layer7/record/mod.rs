@@ -13,7 +13,7 @@ mod ssh;
 mod tls;
 
 pub use anomaly::{Anomaly, Severity};
-pub use dns::{Dns, DnsAnswer, DnsQuestion};
+pub use dns::{Dns, DnsAnswer, DnsData, DnsOption, DnsQuestion, Soa, Srv, Sshfp};
 pub use ftp::{Ftp, FtpData};
 pub use http::Http;
 pub use quic::Quic;
