@@ -11,8 +11,10 @@ use super::stream::{Ready, Stream};
 
 /// Bytes of one side that are shown to probing parsers before the flow counts as unknown.
 pub const PROBE_BYTES_MAX: usize = 4096;
-/// Packets with payload that are shown to them.
+/// Datagrams that are shown to them.
 pub const PROBE_PACKETS_MAX: u32 = 16;
+/// Pieces of a stream that are shown to them: more, since a sender may cut as small as it likes.
+pub const PROBE_SEGMENTS_MAX: u32 = 512;
 /// Bytes of one side that a session may leave untaken: a TLS certificate chain fits.
 pub const KEPT_MAX: usize = 128 * 1024;
 
@@ -589,7 +591,11 @@ impl Conn {
             return Probed::Unknown;
         };
         probing.packets += 1;
-        let is_last = is_last || probing.packets >= PROBE_PACKETS_MAX;
+        let packets_max = match seen.transport {
+            Transport::Tcp => PROBE_SEGMENTS_MAX,
+            _ => PROBE_PACKETS_MAX,
+        };
+        let is_last = is_last || probing.packets >= packets_max;
         let mut best: Option<(usize, Side, bool)> = None;
         let mut is_waiting = false;
         for word in 0..Candidates::WORDS {
