@@ -101,7 +101,7 @@ fn probe_stream(bytes: &[u8], side: Side) -> Verdict {
 /// Messages of DNS, mDNS or LLMNR.
 #[derive(Debug)]
 pub(super) struct Messages {
-    protocol: &'static str,
+    pub(super) protocol: &'static str,
     tx_id: u64,
     /// Datagrams that could not be read; the first ones are told.
     broken: u32,
@@ -274,7 +274,10 @@ mod tests {
         let insight = kit::datagrams(53, &[(0, &query), (1, &answer)]).insight;
         let dns = insight.dns.unwrap_or_default();
         assert_eq!(insight.host.as_deref(), Some("www.example"));
-        assert_eq!((dns.queries, dns.answers, dns.rcode.as_deref()), (1, 1, Some("NOERROR")));
+        assert_eq!(
+            (dns.queries, dns.answers, dns.rcode.as_deref()),
+            (1, 1, Some("NOERROR"))
+        );
     }
 
     #[test]
@@ -307,7 +310,11 @@ mod tests {
 
     #[test]
     fn records_of_each_type() {
-        check_data(28, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], &json!(["2001:db8::1"]));
+        check_data(
+            28,
+            &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            &json!(["2001:db8::1"]),
+        );
         check_data(2, b"\x02ns\xc0\x10", &json!(["ns.example"]));
         check_data(15, b"\x00\x0a\x04mail\xc0\x10", &json!(["mail.example"]));
         check_data(16, b"\x03one\x00\x03two", &json!(["one", "", "two"]));
@@ -336,7 +343,11 @@ mod tests {
             b"\0\x01\0\0\x01\0\x06\x02h2\x02h3\0\x04\0\x04\xc0\0\x02\x01",
             &json!(["1 . alpn=\"h2,h3\" ipv4hint=192.0.2.1"]),
         );
-        check_data(257, b"\x00\x05issueca.example", &json!(["0 issue \"ca.example\""]));
+        check_data(
+            257,
+            b"\x00\x05issueca.example",
+            &json!(["0 issue \"ca.example\""]),
+        );
     }
 
     #[test]
@@ -349,7 +360,11 @@ mod tests {
             let bytes = message([1, 0x8180, 1, 1, 0, 0], &rest);
             let outcome = kit::datagrams(53, &[(1, &bytes)]);
             assert_eq!(outcome.insight.app, Some("dns"));
-            assert!(outcome.anomalies().any(|anomaly| anomaly.event == "malformed_data"));
+            assert!(
+                outcome
+                    .anomalies()
+                    .any(|anomaly| anomaly.event == "malformed_data")
+            );
         }
         kit::check_datagrams(&[(0, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")], None, &[]);
         kit::check_stream(&[(0, b"GET / HTTP/1.1\r\nHost: a\r\n")], None, &[]);

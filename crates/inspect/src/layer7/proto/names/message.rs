@@ -57,8 +57,9 @@ impl Header {
         let is_sane = matches!(self.opcode(), 0..=2 | 4..=6)
             && self.counts.iter().any(|&count| count > 0)
             && self.counts.iter().all(|&count| usize::from(count) <= RECORDS_MAX);
-        // One question is what there is in practice, more is legal.
-        is_sane && (self.is_response() || (questions > 0 && self.flags & 0xf == 0 && answers <= 256))
+        // An inverse query asks with an answer.
+        let has_question = questions > 0 || self.opcode() == 1 && answers > 0;
+        is_sane && (self.is_response() || (has_question && self.flags & 0xf == 0 && answers <= 256))
     }
 }
 
@@ -452,12 +453,72 @@ mod kind {
 /// As IANA's registry has it; types it does not name are numbers.
 pub(super) fn kind_name(kind: u16) -> Cow<'static, str> {
     const LOW: [&str; 66] = [
-        "", "A", "NS", "MD", "MF", "CNAME", "SOA", "MB", "MG", "MR", "NULL", "WKS", "PTR", "HINFO", "MINFO",
-        "MX", "TXT", "RP", "AFSDB", "X25", "ISDN", "RT", "NSAP", "NSAPPTR", "SIG", "KEY", "PX", "GPOS",
-        "AAAA", "LOC", "NXT", "EID", "NIMLOC", "SRV", "ATMA", "NAPTR", "KX", "CERT", "A6", "DNAME", "SINK",
-        "OPT", "APL", "DS", "SSHFP", "IPSECKEY", "RRSIG", "NSEC", "DNSKEY", "DHCID", "NSEC3", "NSEC3PARAM",
-        "TLSA", "SMIMEA", "", "HIP", "NINFO", "RKEY", "TALINK", "CDS", "CDNSKEY", "OPENPGPKEY", "CSYNC",
-        "ZONEMD", "SVCB", "HTTPS",
+        "",
+        "A",
+        "NS",
+        "MD",
+        "MF",
+        "CNAME",
+        "SOA",
+        "MB",
+        "MG",
+        "MR",
+        "NULL",
+        "WKS",
+        "PTR",
+        "HINFO",
+        "MINFO",
+        "MX",
+        "TXT",
+        "RP",
+        "AFSDB",
+        "X25",
+        "ISDN",
+        "RT",
+        "NSAP",
+        "NSAPPTR",
+        "SIG",
+        "KEY",
+        "PX",
+        "GPOS",
+        "AAAA",
+        "LOC",
+        "NXT",
+        "EID",
+        "NIMLOC",
+        "SRV",
+        "ATMA",
+        "NAPTR",
+        "KX",
+        "CERT",
+        "A6",
+        "DNAME",
+        "SINK",
+        "OPT",
+        "APL",
+        "DS",
+        "SSHFP",
+        "IPSECKEY",
+        "RRSIG",
+        "NSEC",
+        "DNSKEY",
+        "DHCID",
+        "NSEC3",
+        "NSEC3PARAM",
+        "TLSA",
+        "SMIMEA",
+        "",
+        "HIP",
+        "NINFO",
+        "RKEY",
+        "TALINK",
+        "CDS",
+        "CDNSKEY",
+        "OPENPGPKEY",
+        "CSYNC",
+        "ZONEMD",
+        "SVCB",
+        "HTTPS",
     ];
     let name = match kind {
         0..=65 => LOW[usize::from(kind)],
@@ -494,7 +555,14 @@ fn rcode(rcode: u16) -> Cow<'static, str> {
         "NOTAUTH", "NOTZONE",
     ];
     const HIGH: [&str; 8] = [
-        "BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE",
+        "BADVERS",
+        "BADKEY",
+        "BADTIME",
+        "BADMODE",
+        "BADNAME",
+        "BADALG",
+        "BADTRUNC",
+        "BADCOOKIE",
     ];
     match rcode {
         0..=10 => LOW[usize::from(rcode)].into(),

@@ -6,8 +6,13 @@ use crate::layer7::insight;
 use crate::layer7::protocol::{Out, Protocol, Seen, Session, Side, Step, Transport, Verdict};
 use crate::layer7::record::Record;
 
+/// One of the three services, each under its own name.
 #[derive(Debug)]
-pub(super) struct NetBios;
+pub(super) enum NetBios {
+    Names,
+    Datagrams,
+    Sessions,
+}
 
 /// Letters of an encoded name: two for each of 16 bytes.
 const ENCODED_LEN: usize = 32;
@@ -100,30 +105,40 @@ fn session_request(bytes: &[u8]) -> Verdict {
 
 impl Protocol for NetBios {
     fn name(&self) -> &'static str {
-        "netbios"
+        match self {
+            Self::Names => "nbns",
+            Self::Datagrams => "nbdgm",
+            Self::Sessions => "nbss",
+        }
     }
 
     fn ports(&self) -> &'static [u16] {
-        &[137, 138, 139]
+        match self {
+            Self::Names => &[137],
+            Self::Datagrams => &[138],
+            Self::Sessions => &[139],
+        }
     }
 
     fn runs_over(&self, transport: Transport) -> bool {
-        matches!(transport, Transport::Udp | Transport::Tcp)
+        match self {
+            Self::Names | Self::Datagrams => transport == Transport::Udp,
+            Self::Sessions => transport == Transport::Tcp,
+        }
     }
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
-        if seen.transport == Transport::Tcp {
-            return session_request(seen.client());
-        }
         let bytes = seen.newest();
-        if name_service(bytes).is_some() {
-            let is_response = bytes[2] & 0x80 != 0;
-            return Verdict::certain(if is_response { seen.side.other() } else { seen.side });
+        match self {
+            // To a name server such a name is a name like others.
+            Self::Names if name_service(bytes).is_some() && !seen.has_port(53) => {
+                let is_response = bytes[2] & 0x80 != 0;
+                Verdict::certain(if is_response { seen.side.other() } else { seen.side })
+            }
+            Self::Datagrams if datagram(bytes).is_some() => Verdict::CERTAIN,
+            Self::Sessions => session_request(seen.client()),
+            _ => Verdict::No,
         }
-        if datagram(bytes).is_some() {
-            return Verdict::CERTAIN;
-        }
-        Verdict::No
     }
 
     fn session(&self) -> Box<dyn Session> {
@@ -134,17 +149,16 @@ impl Protocol for NetBios {
 #[derive(Debug)]
 struct Names;
 
-fn tell(service: &str, kind: &str, (name, suffix): (Box<str>, u8), side: Side, out: &mut Out<'_>) {
-    if side == Side::Client && service != "datagram" {
+fn tell(service: &'static str, kind: &str, (name, suffix): (Box<str>, u8), side: Side, out: &mut Out<'_>) {
+    if side == Side::Client && service != "nbdgm" {
         out.insight.host = Some(name.clone());
     }
     if out.wants_records() {
         let mut fields = Map::new();
-        fields.insert("service".into(), service.into());
         fields.insert("type".into(), kind.into());
         fields.insert("name".into(), Value::from(&*name));
         fields.insert("suffix".into(), format!("{suffix:02x}").into());
-        out.record(Record::fields("netbios", fields));
+        out.record(Record::fields(service, fields));
     }
 }
 
@@ -152,9 +166,9 @@ impl Session for Names {
     fn data(&mut self, side: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
         if out.transport != Transport::Tcp {
             if let Some((kind, name)) = name_service(bytes) {
-                tell("name", kind, name, side, out);
+                tell("nbns", kind, name, side, out);
             } else if let Some((kind, name)) = datagram(bytes) {
-                tell("datagram", kind, name, side, out);
+                tell("nbdgm", kind, name, side, out);
             }
             return Step::Take(bytes.len() as u64);
         }
@@ -168,7 +182,7 @@ impl Session for Names {
         match (kind, side) {
             (0x81, Side::Client) => {
                 if let Some(name) = name(body) {
-                    tell("session", "request", name, side, out);
+                    tell("nbss", "request", name, side, out);
                 }
                 Step::Take((SESSION_HEADER_LEN + len) as u64)
             }
@@ -196,24 +210,21 @@ mod tests {
         let query = [b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\0", NAME, b"\0\x20\0\x01"].concat();
         kit::check_datagrams(
             &[(0, &query)],
-            Some("netbios"),
-            &[(
-                "netbios",
-                json!({"service": "name", "type": "query", "name": "NAME", "suffix": "20"}),
-            )],
+            Some("nbns"),
+            &[("nbns", json!({ "type": "query", "name": "NAME", "suffix": "20"}))],
         );
         let datagram = [b"\x11\x0a\x12\x34\xc0\0\x02\x01\0\x8a\0\xbb\0\0", NAME, NAME].concat();
         kit::check_datagrams(
             &[(0, &datagram)],
-            Some("netbios"),
+            Some("nbdgm"),
             &[(
-                "netbios",
-                json!({"service": "datagram", "type": "direct_group", "name": "NAME", "suffix": "20"}),
+                "nbdgm",
+                json!({ "type": "direct_group", "name": "NAME", "suffix": "20"}),
             )],
         );
         let request = [b"\x81\0\0\x44", NAME, NAME].concat();
         let outcome = kit::stream(&[(0, &request), (1, b"\x82\0\0\0")]);
-        assert_eq!(outcome.insight.app_before, Some("netbios"));
+        assert_eq!(outcome.insight.app_before, Some("nbss"));
         assert_eq!(outcome.insight.host.as_deref(), Some("NAME"));
         kit::check_cuts(&[(0, &request), (1, b"\x82\0\0\0")]);
         kit::check_stream(&[(0, b"\x81\0\0\x44 not a name at all")], None, &[]);
