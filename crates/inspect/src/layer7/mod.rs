@@ -11,8 +11,12 @@
 //! Ports never decide what a flow is: they break ties between protocols that are not sure.
 
 pub mod conn;
+pub mod cursor;
 pub mod engine;
+pub mod hello;
 pub mod insight;
+pub mod ja3;
+pub mod ja4;
 pub mod kit;
 pub mod names;
 pub mod proto;

@@ -19,7 +19,7 @@ pub use http::Http;
 pub use quic::Quic;
 pub use smtp::{Email, Smtp};
 pub use ssh::{Hassh, Ssh, SshSide};
-pub use tls::{Certificate, Tls};
+pub use tls::{Certificate, Ja3, Tls};
 
 use super::protocol::Side;
 

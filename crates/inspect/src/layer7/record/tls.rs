@@ -11,9 +11,13 @@ pub struct Tls {
     pub session_resumed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// As EVE writes it: `TLS 1.3`, `TLSv1`, `DTLS 1.2`.
+    /// As EVE writes it: `TLS 1.3`, `TLSv1`, `DTLS 1.2`; `UNDETERMINED` if no server answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja3: Option<Ja3>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja3s: Option<Ja3>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -23,6 +27,37 @@ pub struct Tls {
     /// Suite the server chose, by its IANA number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cipher: Option<u16>,
+    /// The first alert in clear, by its IANA name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<&'static str>,
+    /// An encrypted client hello was offered: `sni` is the outer name.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ech: bool,
+}
+
+/// Serde asks with a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A JA3 or JA3S fingerprint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Ja3 {
+    /// MD5 of `string`.
+    pub hash: String,
+    pub string: String,
+}
+
+impl Ja3 {
+    /// With the hash of this text.
+    #[must_use]
+    pub fn of(string: String) -> Self {
+        Self {
+            hash: crate::layer7::ja3::md5_hex(&string),
+            string,
+        }
+    }
 }
 
 /// The server's own certificate, as EVE writes it.
