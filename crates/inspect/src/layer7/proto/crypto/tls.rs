@@ -394,7 +394,7 @@ mod tests {
     }
 
     /// What the record of the client's hello has in any case.
-    fn expected(more: serde_json::Value) -> serde_json::Value {
+    fn expected(more: &serde_json::Value) -> serde_json::Value {
         let hello =
             crate::layer7::hello::ClientHello::parse(&crate::layer7::ja4::tests::hello(), false).unwrap();
         let string = crate::layer7::ja3::client(&hello);
@@ -425,7 +425,7 @@ mod tests {
             ),
             (0, &record(23, &[5; 60])),
         ];
-        let body = expected(json!({
+        let body = expected(&json!({
             "version": "TLS 1.3", "cipher": 0xc02b, "ja3s": ja3s("771,49195,43"),
         }));
         kit::check_stream(&said, Some("tls"), &[("tls", body)]);
@@ -460,7 +460,7 @@ mod tests {
             ),
             (1, &[record(20, &[1]), record(22, &[0xee; 40])].concat()),
         ];
-        let body = expected(json!({
+        let body = expected(&json!({
             "subject": "C=DE, CN=example.org", "issuerdn": "C=IT, CN=An issuer", "serial": "00:83:0A",
             "fingerprint": super::super::x509::certificate(&super::super::x509::tests::example())
                 .unwrap().fingerprint,
@@ -484,7 +484,7 @@ mod tests {
                 .concat(),
             ),
         ];
-        let body = expected(json!({
+        let body = expected(&json!({
             "session_resumed": true, "version": "TLS 1.2", "cipher": 0xc02b, "ja3s": ja3s("771,49195,"),
         }));
         kit::check_stream(&said, Some("tls"), &[("tls", body)]);
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn refused() {
         let said = [(0, &record(22, &client_hello())[..]), (1, &record(21, &[2, 40]))];
-        let body = expected(json!({"version": "UNDETERMINED", "alert": "handshake_failure"}));
+        let body = expected(&json!({"version": "UNDETERMINED", "alert": "handshake_failure"}));
         kit::check_stream(&said, Some("tls"), &[("tls", body)]);
     }
 
