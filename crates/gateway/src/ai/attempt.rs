@@ -125,6 +125,8 @@ impl Ai {
                             Next::NotHere => break,
                             Next::OtherKey(trouble) => {
                                 let Some(key) = key else { break };
+                                // Each key is tried once: however many are dead, one that works is found.
+                                tries_left += 1;
                                 state.refused(key, trouble, crate::clock::unix_ms());
                                 tried.push(Arc::clone(&key.id));
                                 call.record.retries = call.record.retries.saturating_add(1);
