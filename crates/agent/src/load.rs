@@ -92,6 +92,8 @@ pub struct Loaded {
     /// What this kernel or host refused, one sentence each.
     pub notes: Vec<String>,
     pub jiffies: Jiffies,
+    /// The program that takes orders on which payloads to sample.
+    pub sampling: OwnedFd,
     /// tc filters, which have no links: (interface, program, direction).
     tc_filters: Vec<(String, &'static str, TcAttachType)>,
     _ebpf: Ebpf,
@@ -140,6 +142,9 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
     };
     sys::update(maps.settings.as_fd(), &0u32, &settings).during(|| "write the programs' settings".into())?;
     load_packet_programs(&mut ebpf, options)?;
+    let sampling = program_fd(&mut ebpf, "weir_sampling")?
+        .try_clone_to_owned()
+        .during(|| "keep the program that takes sampling orders".into())?;
     let mut loaded_links = LinkKeeper {
         instance,
         notes: &mut notes,
@@ -167,6 +172,7 @@ pub fn load(instance: &Instance, options: &LoadOptions) -> Result<Loaded, AgentE
         attached,
         notes,
         jiffies,
+        sampling,
         tc_filters,
         _ebpf: ebpf,
     })

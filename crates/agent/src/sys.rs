@@ -104,6 +104,7 @@ plain!(
     wire::FlowKey,
     wire::FlowRow,
     wire::event::Event,
+    wire::event::SamplingOrder,
     wire::flow::Owner,
     wire::rows::Pending,
     wire::rows::AggregateKey,

@@ -1,6 +1,6 @@
 //! The way of an observed packet: parse, place, count.
 
-use wire::event::kind;
+use wire::event::{is_message_start, kind, sampling};
 use wire::flow::row_flag;
 use wire::parse::{note, parse_any, parse_inner_into, parse_plain};
 use wire::rows::{AggregateKey, AggregateRow, INTERFACE_SLOTS, InterfaceCounters, Pending, Step, budget};
@@ -305,9 +305,12 @@ fn place<F: Frame>(seen: &Seen<'_, F>) -> Placed {
 #[inline(always)]
 fn after_account<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
     let left = &mut row.samples_left[seen.side()];
-    if *left != 0 && seen.packet.payload_len != 0 {
-        *left -= 1;
-        settle(sample(seen));
+    if *left != sampling::OFF && seen.packet.payload_len != 0 {
+        let is_every = *left != sampling::MESSAGES;
+        if is_every {
+            *left -= 1;
+        }
+        settle(sample(seen, is_every));
     }
     if F::EGRESS && row.flags & row_flag::OWNER_TRIED == 0 {
         // SAFETY: the frame's socket is its context's.
@@ -316,7 +319,15 @@ fn after_account<F: Frame>(seen: &Seen<'_, F>, row: &mut FlowRow) {
 }
 
 #[inline(never)]
-fn sample<F: Frame>(seen: &Seen<'_, F>) -> u32 {
+fn sample<F: Frame>(seen: &Seen<'_, F>, is_every: bool) -> u32 {
+    let packet = seen.packet;
+    if !is_every {
+        let is_stream = packet.protocol == ip_proto::TCP;
+        let first = seen.frame.peek(packet.payload_at.into()).unwrap_or_default();
+        if !is_message_start(is_stream, first, packet.payload_len) {
+            return 0;
+        }
+    }
     if !admit(budget::SAMPLE) {
         lost(|losses| losses.over_sample_budget += 1);
         return 0;

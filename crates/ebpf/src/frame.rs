@@ -43,6 +43,9 @@ pub trait Frame: Load {
     /// `to` must be valid for `len` bytes, in a way the verifier can follow.
     unsafe fn copy(&self, to: *mut u8, len: u32) -> bool;
 
+    /// The four bytes that begin here, beyond the linear part too.
+    fn peek(&self, at: u32) -> Option<[u8; 4]>;
+
     /// Makes headers readable that lie outside the directly readable part; `false` if there is
     /// nothing more to be had.
     fn pull(&self) -> bool {
@@ -243,6 +246,14 @@ impl Frame for XdpFrame<'_> {
         // SAFETY: by this function's contract.
         unsafe { bpf_xdp_load_bytes(self.raw(), 0, to.cast(), len) == 0 }
     }
+
+    #[inline(always)]
+    fn peek(&self, at: u32) -> Option<[u8; 4]> {
+        let mut bytes = [0; 4];
+        // SAFETY: four bytes of the stack.
+        let failed = unsafe { bpf_xdp_load_bytes(self.raw(), at, bytes.as_mut_ptr().cast(), 4) };
+        (failed == 0).then_some(bytes)
+    }
 }
 
 /// A packet in a TCX or tc program.
@@ -325,6 +336,14 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
     unsafe fn copy(&self, to: *mut u8, len: u32) -> bool {
         // SAFETY: by this function's contract.
         unsafe { bpf_skb_load_bytes(self.skb().cast(), 0, to.cast(), len) == 0 }
+    }
+
+    #[inline(always)]
+    fn peek(&self, at: u32) -> Option<[u8; 4]> {
+        let mut bytes = [0; 4];
+        // SAFETY: four bytes of the stack.
+        let failed = unsafe { bpf_skb_load_bytes(self.skb().cast(), at, bytes.as_mut_ptr().cast(), 4) };
+        (failed == 0).then_some(bytes)
     }
 
     #[inline(always)]

@@ -10,5 +10,6 @@ pub mod clock;
 pub mod emit;
 pub mod frame;
 pub mod maps;
+pub mod sampling;
 pub mod sockets;
 pub mod tracepoints;

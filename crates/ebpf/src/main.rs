@@ -27,6 +27,12 @@ pub fn weir_egress(ctx: TcContext) -> i32 {
     NEXT
 }
 
+/// Attached nowhere: the broker runs it on bytes that hold orders.
+#[classifier]
+pub fn weir_sampling(ctx: TcContext) -> i32 {
+    ebpf::sampling::carry_out(&ctx)
+}
+
 /// For devices without a link header (tun, WireGuard).
 #[classifier]
 pub fn weir_ingress_l3(ctx: TcContext) -> i32 {

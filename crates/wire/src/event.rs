@@ -12,6 +12,64 @@ pub const ATTEMPT_SNAP: usize = 128;
 /// so one full segment a sample is enough.
 pub const SAMPLE_SNAP: usize = 2048;
 
+/// How many payloads of a direction are still to be sampled: a number that counts down, or one of these.
+pub mod sampling {
+    /// None.
+    pub const OFF: u8 = 0;
+    /// Those that look like the start of a message, for as long as the flow lives: see [`super::is_message_start`].
+    pub const MESSAGES: u8 = u8::MAX;
+}
+
+/// What user space wants of a flow's payloads from now on, both directions. The broker hands it to the
+/// kernel program that writes it into the flow's row: a row replaced from user space would lose what is
+/// counted meanwhile.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SamplingOrder {
+    pub key: FlowKey,
+    /// A number of payloads, or one of [`sampling`].
+    pub samples: u8,
+    pub padding: [u8; 3],
+}
+
+const _: () = assert!(size_of::<SamplingOrder>() == 56);
+
+/// Orders that one run of the program takes, and the bytes of a frame before them: what runs a program on
+/// bytes wants at least a link header.
+pub const SAMPLING_ORDERS_MAX: usize = 64;
+pub const SAMPLING_ORDERS_AT: usize = 16;
+
+/// Longest payload that can be a line of a dialogue, in bytes.
+const LINE_MAX: u32 = 512;
+
+/// Whether a payload looks like the start of a message of a protocol of text: an HTTP method or status line,
+/// or a short piece that begins with a letter or digit, as commands and replies of log-ins do. Datagrams
+/// are messages, whatever they look like.
+#[inline(always)]
+#[must_use]
+pub const fn is_message_start(is_stream: bool, first: [u8; 4], payload_len: u32) -> bool {
+    if !is_stream {
+        return true;
+    }
+    if payload_len <= LINE_MAX {
+        return first[0].is_ascii_alphanumeric() || matches!(first[0], b'+' | b'-' | b'*' | b'$');
+    }
+    matches!(
+        &first,
+        b"GET "
+            | b"POST"
+            | b"PUT "
+            | b"HEAD"
+            | b"DELE"
+            | b"OPTI"
+            | b"PATC"
+            | b"CONN"
+            | b"TRAC"
+            | b"PROP"
+            | b"HTTP"
+    )
+}
+
 /// What happened.
 pub mod kind {
     /// A packet that made no flow row: a SYN, an answer to one, or a reset. It is counted nowhere

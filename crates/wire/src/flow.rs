@@ -375,7 +375,7 @@ pub struct FlowRow {
     pub flags: u8,
     /// [`Direction`] of the packet that opened the flow.
     pub client: u8,
-    /// Payloads still to be sampled, per direction.
+    /// Payloads still to be sampled, per direction: see [`crate::event::sampling`].
     pub samples_left: [u8; 2],
     /// Handshakes completed on this key.
     pub connections: u16,

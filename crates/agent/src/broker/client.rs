@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
+use wire::event::SamplingOrder;
 use wire::rows::SocketKey;
 use wire::{FlowKey, FlowRow};
 
@@ -48,6 +49,14 @@ impl Client {
     pub fn remove_sockets(&self, keys: &[SocketKey]) -> io::Result<()> {
         for keys in keys.chunks(KEYS_MAX) {
             self.ask(&Request::RemoveSockets(keys.to_vec()))?;
+        }
+        Ok(())
+    }
+
+    /// Says which payloads of flows to sample from now on. Flows without a row are passed over.
+    pub fn set_sampling(&self, orders: &[SamplingOrder]) -> io::Result<()> {
+        for orders in orders.chunks(KEYS_MAX) {
+            self.ask(&Request::Sampling(orders.to_vec()))?;
         }
         Ok(())
     }

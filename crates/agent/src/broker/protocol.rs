@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 
+use wire::event::SamplingOrder;
 use wire::rows::SocketKey;
 use wire::{FlowKey, FlowRow};
 
@@ -25,6 +26,8 @@ pub enum Request {
     SocketOwners,
     /// Every BPF program of the host.
     Programs,
+    /// Sample these flows' payloads so.
+    Sampling(Vec<SamplingOrder>),
 }
 
 /// What the broker answers.
@@ -44,6 +47,7 @@ mod tag {
     pub(super) const REMOVE_SOCKETS: u8 = 2;
     pub(super) const SOCKET_OWNERS: u8 = 3;
     pub(super) const PROGRAMS: u8 = 4;
+    pub(super) const SAMPLING: u8 = 5;
     pub(super) const FLOWS: u8 = 65;
     pub(super) const DONE: u8 = 66;
     pub(super) const JSON: u8 = 67;
@@ -62,6 +66,7 @@ impl Request {
             Self::RemoveSockets(keys) => write_frame(to, tag::REMOVE_SOCKETS, &bytes_of(keys)),
             Self::SocketOwners => write_frame(to, tag::SOCKET_OWNERS, &[]),
             Self::Programs => write_frame(to, tag::PROGRAMS, &[]),
+            Self::Sampling(orders) => write_frame(to, tag::SAMPLING, &bytes_of(orders)),
         }
     }
 
@@ -75,6 +80,7 @@ impl Request {
             tag::REMOVE_SOCKETS => Self::RemoveSockets(values_of(&payload)?),
             tag::SOCKET_OWNERS => Self::SocketOwners,
             tag::PROGRAMS => Self::Programs,
+            tag::SAMPLING => Self::Sampling(values_of(&payload)?),
             _ => return Err(bad("a request of no known kind")),
         };
         Ok(Some(request))

@@ -4,8 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use wire::event::{SAMPLING_ORDERS_AT, SAMPLING_ORDERS_MAX};
+
 use super::protocol::{Request, Response};
 use super::sockets;
+use crate::sys::Plain;
 use crate::{programs, sys};
 
 /// What the broker needs to answer.
@@ -13,6 +16,8 @@ use crate::{programs, sys};
 pub struct Broker {
     pub flows: OwnedFd,
     pub sockets: OwnedFd,
+    /// The program that takes orders on which payloads to sample.
+    pub sampling: OwnedFd,
 }
 
 /// Why serving ended.
@@ -50,6 +55,18 @@ impl Broker {
                 for key in &keys {
                     if let Err(error) = sys::delete(self.sockets.as_fd(), key) {
                         return failed("remove socket rows", &error);
+                    }
+                }
+                Response::Done
+            }
+            Request::Sampling(orders) => {
+                for orders in orders.chunks(SAMPLING_ORDERS_MAX) {
+                    let mut packet = vec![0; SAMPLING_ORDERS_AT];
+                    for order in orders {
+                        packet.extend_from_slice(order.as_bytes());
+                    }
+                    if let Err(error) = sys::test_run(self.sampling.as_fd(), &packet, 1) {
+                        return failed("set what is sampled", &error);
                     }
                 }
                 Response::Done

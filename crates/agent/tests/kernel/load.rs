@@ -6,12 +6,13 @@ use agent::trial::{Trial, UNLIMITED};
 const PACKET_PROGRAM_MAX: u32 = 200_000;
 const SMALL_PROGRAM_MAX: u32 = 2_000;
 
-const PROGRAMS: [(&str, u32); 12] = [
+const PROGRAMS: [(&str, u32); 13] = [
     ("weir_ingress", PACKET_PROGRAM_MAX),
     ("weir_egress", PACKET_PROGRAM_MAX),
     ("weir_ingress_l3", PACKET_PROGRAM_MAX),
     ("weir_egress_l3", PACKET_PROGRAM_MAX),
     ("weir_xdp", PACKET_PROGRAM_MAX),
+    ("weir_sampling", SMALL_PROGRAM_MAX),
     ("weir_sockops", SMALL_PROGRAM_MAX),
     ("weir_sock_create", SMALL_PROGRAM_MAX),
     ("weir_post_bind4", SMALL_PROGRAM_MAX),

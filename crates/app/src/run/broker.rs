@@ -156,6 +156,7 @@ fn supervise(
     let broker = Broker {
         flows: loaded.maps.flows.try_clone()?,
         sockets: loaded.maps.sockets.try_clone()?,
+        sampling: loaded.sampling.try_clone()?,
     };
     let mut starts: Vec<Instant> = Vec::new();
     loop {
