@@ -196,7 +196,7 @@ impl Worker {
     pub fn run(&mut self, stop: impl Fn() -> bool) -> io::Result<()> {
         self.name_cgroups();
         while !stop() {
-            self.drain();
+            self.drain()?;
             if self
                 .last_snapshot
                 .is_none_or(|last| last.elapsed() >= SNAPSHOT_INTERVAL)
@@ -205,19 +205,23 @@ impl Worker {
             }
             std::thread::sleep(DRAIN_INTERVAL);
         }
-        self.drain();
+        self.drain()?;
         self.snapshot()
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self) -> io::Result<()> {
         loop {
             let mut live = self.shared.live();
             let drained = self
                 .ring
                 .drain(DRAIN_BATCH, |event, frame| live.event(event, frame));
+            let orders = live.layer7.take_orders();
             drop(live);
+            if !orders.is_empty() {
+                self.shared.broker.set_sampling(&orders)?;
+            }
             if drained < DRAIN_BATCH {
-                return;
+                return Ok(());
             }
         }
     }
@@ -240,6 +244,7 @@ impl Worker {
         let is_filling = live.len() as u64 * 4 > self.flow_capacity * 3;
         let idle = live.idle(now_ns, if is_filling { 10 } else { 1 }, EXPIRE_MAX);
         let wants_owners = live.wants_owners();
+        live.tell();
         drop(live);
         self.expire(&idle, is_filling, now_ns)?;
         if !closed.is_empty() {

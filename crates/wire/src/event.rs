@@ -111,3 +111,29 @@ pub struct Event {
 pub const HEADER_LEN: usize = 88;
 
 const _: () = assert!(size_of::<Event>() == HEADER_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_begin_like_text() {
+        let cases: [(bool, &[u8; 4], u32, bool); 8] = [
+            (true, b"GET ", 1400, true),
+            (true, b"HTTP", 1400, true),
+            (true, b"USER", 20, true),
+            (true, b"220 ", 40, true),
+            (true, b"USER", 1400, false),
+            (true, b"\x17\x03\x03\x00", 100, false),
+            (true, b"*3\r\n", 40, true),
+            (false, b"\x00\x01\x02\x03", 1400, true),
+        ];
+        for (is_stream, first, len, expected) in cases {
+            assert_eq!(
+                is_message_start(is_stream, *first, len),
+                expected,
+                "{first:?} {len}"
+            );
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use wire::event::{SAMPLING_ORDERS_AT, SAMPLING_ORDERS_MAX};
+use wire::event::{SAMPLING_ORDERS_AT, SAMPLING_ORDERS_MAX, SamplingOrder};
 
 use super::protocol::{Request, Response};
 use super::sockets;
@@ -61,11 +61,8 @@ impl Broker {
             }
             Request::Sampling(orders) => {
                 for orders in orders.chunks(SAMPLING_ORDERS_MAX) {
-                    let mut packet = vec![0; SAMPLING_ORDERS_AT];
-                    for order in orders {
-                        packet.extend_from_slice(order.as_bytes());
-                    }
-                    if let Err(error) = sys::test_run(self.sampling.as_fd(), &packet, 1) {
+                    let run = sys::test_run(self.sampling.as_fd(), &sampling_packet(orders), 1);
+                    if let Err(error) = run {
                         return failed("set what is sampled", &error);
                     }
                 }
@@ -78,6 +75,17 @@ impl Broker {
             },
         }
     }
+}
+
+/// The bytes that the program which takes sampling orders is run on: at most
+/// [`SAMPLING_ORDERS_MAX`] of them.
+#[must_use]
+pub fn sampling_packet(orders: &[SamplingOrder]) -> Vec<u8> {
+    let mut packet = vec![0; SAMPLING_ORDERS_AT];
+    for order in orders {
+        packet.extend_from_slice(order.as_bytes());
+    }
+    packet
 }
 
 fn failed(what: &str, error: &dyn std::error::Error) -> Response {

@@ -112,7 +112,8 @@ impl Attempts {
     }
 }
 
-fn link_of(number: u8) -> Option<Link> {
+/// The link type of this number in an event.
+pub(super) fn link_of(number: u8) -> Option<Link> {
     [Link::Ethernet, Link::Raw]
         .into_iter()
         .find(|link| *link as u8 == number)

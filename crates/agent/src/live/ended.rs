@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use inspect::layer7::Event;
 use inspect::record::FlowRecord;
 
 /// Ended flows kept for questions.
@@ -17,17 +18,26 @@ const QUEUE_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct Ended {
     kept: VecDeque<Arc<FlowRecord>>,
-    listeners: Vec<(SyncSender<Arc<FlowRecord>>, Arc<AtomicU64>)>,
+    listeners: Vec<(SyncSender<Told>, Arc<AtomicU64>)>,
     /// Flows ended since the start.
     pub total: u64,
     /// Records that a listener was too slow for.
     pub dropped: u64,
 }
 
+/// What listeners hear of.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// A flow has ended.
+    Flow(Arc<FlowRecord>),
+    /// Something happened in a flow, here as it stood then.
+    Event(Arc<Event>, Arc<FlowRecord>),
+}
+
 /// A listener's end.
 #[derive(Debug)]
 pub struct Subscription {
-    pub records: Receiver<Arc<FlowRecord>>,
+    pub records: Receiver<Told>,
     /// Records lost because this listener was too slow.
     pub lost: Arc<AtomicU64>,
 }
@@ -37,9 +47,28 @@ impl Ended {
     pub fn push(&mut self, record: FlowRecord) {
         let record = Arc::new(record);
         self.total += 1;
+        self.hand_out(&Told::Flow(record.clone()));
+        if self.kept.len() == KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(record);
+    }
+
+    /// Hands a record of layer 7 to every listener, with its flow as it stands.
+    pub fn tell(&mut self, event: Arc<Event>, flow: Arc<FlowRecord>) {
+        self.hand_out(&Told::Event(event, flow));
+    }
+
+    /// Whether anybody listens.
+    #[must_use]
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    fn hand_out(&mut self, told: &Told) {
         let dropped = &mut self.dropped;
         self.listeners
-            .retain(|(listener, lost)| match listener.try_send(record.clone()) {
+            .retain(|(listener, lost)| match listener.try_send(told.clone()) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_)) => {
                     lost.fetch_add(1, Ordering::Relaxed);
@@ -48,10 +77,6 @@ impl Ended {
                 }
                 Err(TrySendError::Disconnected(_)) => false,
             });
-        if self.kept.len() == KEPT_MAX {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(record);
     }
 
     /// Records of flows that end from now on.

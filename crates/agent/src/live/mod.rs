@@ -5,6 +5,7 @@
 
 mod attempts;
 mod ended;
+mod layer7;
 mod owners;
 mod sightings;
 
@@ -19,7 +20,8 @@ use wire::rows::{SocketKey, SocketRow};
 use wire::{FlowKey, FlowRow};
 
 pub use attempts::Attempts;
-pub use ended::{Ended, Subscription};
+pub use ended::{Ended, Subscription, Told};
+pub use layer7::Layer7;
 pub use owners::{CgroupNames, SocketOwner, SocketOwners};
 
 /// A flow that has a row in the kernel.
@@ -47,8 +49,12 @@ pub struct Live {
     pub epoch_offset_ns: i64,
     /// The time of the last snapshot, nanoseconds since 1970.
     pub now_ns: Option<u64>,
-    /// Samples received; nothing reads them yet beyond their number.
-    pub samples: u64,
+    /// What payload samples told.
+    pub layer7: Layer7,
+    /// Records of layer 7 whose flow has no row here yet, and how many snapshots they have waited.
+    told: Vec<(inspect::layer7::Event, u8)>,
+    /// Records of layer 7 whose flow never came.
+    pub told_without_flow: u64,
 }
 
 /// A flow as it is reported, with its rates.
@@ -73,7 +79,11 @@ impl Live {
     pub fn event(&mut self, event: &Event, frame: &[u8]) {
         match event.kind {
             kind::ATTEMPT => self.attempts.note(event, frame),
-            kind::SAMPLE => self.samples += 1,
+            kind::SAMPLE => {
+                let row = self.flows.get(&event.key).map(|flow| &flow.row);
+                let row = row.or_else(|| self.attempts.get(&event.key));
+                self.layer7.sample(event, frame, row, self.epoch_offset_ns);
+            }
             _ => {}
         }
     }
@@ -130,11 +140,53 @@ impl Live {
     /// A row that the broker took out of the kernel's table, with its final counts.
     pub fn end(&mut self, key: &FlowKey, row: Option<&FlowRow>, reason: EndReason) {
         let known = self.flows.remove(key).map(|flow| flow.row);
+        let last_ns = row.or(known.as_ref()).map_or(0, |row| row.last_ns);
+        self.layer7
+            .end(key, last_ns.saturating_add_signed(self.epoch_offset_ns));
         if let Some(row) = row.or(known.as_ref()) {
             let row = self.with_attempt(key, row);
+            self.tell_of(Some((key, &row)));
             self.attempts.remove(key);
             self.finish(vec![(*key, row, reason)]);
         }
+    }
+
+    /// Hands records of layer 7 to those who listen, each with its flow as it stands. A record waits for its
+    /// flow's row, which comes with the next snapshot.
+    pub fn tell(&mut self) {
+        self.tell_of(None);
+    }
+
+    /// The same, `ended` being a flow that has left the table.
+    fn tell_of(&mut self, ended: Option<(&FlowKey, &FlowRow)>) {
+        /// Snapshots that a record waits for.
+        const PATIENCE: u8 = 3;
+        let new = self.layer7.take_events();
+        self.told.extend(new.into_iter().map(|event| (event, 0)));
+        if self.told.is_empty() {
+            return;
+        }
+        let is_heard = self.ended.has_listeners();
+        let mut waiting = Vec::new();
+        for (mut event, waited) in std::mem::take(&mut self.told) {
+            let row = match ended {
+                Some((key, row)) if *key == event.key => Some(*row),
+                Some(_) => None,
+                None => self.sighting_row(&event.key),
+            };
+            match row {
+                Some(row) if is_heard => {
+                    let record = self.live_record(&event.key, &row);
+                    event.flow_id = record.id;
+                    self.ended.tell(Arc::new(event), Arc::new(record));
+                }
+                Some(_) => {}
+                None if ended.is_some() => waiting.push((event, waited)),
+                None if waited < PATIENCE => waiting.push((event, waited + 1)),
+                None => self.told_without_flow += 1,
+            }
+        }
+        self.told = waiting;
     }
 
     /// Ends the attempts that nothing came of.
@@ -212,7 +264,7 @@ impl Live {
         }
         let cgroup = self.cgroups.path(row.owner.cgroup_id);
         let container = cgroup.and_then(owners::container_of);
-        FlowRecord::from_row(
+        let mut record = FlowRecord::from_row(
             key,
             &row,
             &Context {
@@ -224,7 +276,9 @@ impl Live {
                 socket,
                 now_ns: self.now_ns,
             },
-        )
+        );
+        record.insight = self.layer7.insight(key).map(|insight| Box::new(insight.clone()));
+        record
     }
 
     /// The local socket of a flow, whichever end it is.

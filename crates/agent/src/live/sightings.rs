@@ -43,7 +43,7 @@ fn is_before(a: (u64, u32), b: (u64, u32)) -> bool {
 
 impl Live {
     /// The row of a flow on one interface, or the attempt on it.
-    fn sighting_row(&self, key: &FlowKey) -> Option<FlowRow> {
+    pub(super) fn sighting_row(&self, key: &FlowKey) -> Option<FlowRow> {
         let row = self.flows.get(key).map(|flow| self.with_attempt(key, &flow.row));
         row.or_else(|| self.attempts.get(key).copied())
     }
@@ -119,10 +119,12 @@ impl Live {
         for (key, row, reason) in ended {
             if self.interfaces.len() < 2 {
                 let record = self.record(&key, &row, Some(reason));
+                self.layer7.forget(&key);
                 self.ended.push(record);
             } else if self.waiting.len >= WAITING_MAX {
                 self.waiting.over_capacity += 1;
                 let record = self.record(&key, &row, Some(reason));
+                self.layer7.forget(&key);
                 self.ended.push(record);
             } else {
                 self.waiting.len += 1;
@@ -147,7 +149,21 @@ impl Live {
             rows.sort_by_key(|(key, row, _)| (std::cmp::Reverse(totals(row).0), key.ifindex));
             if let Some(((key, row, reason), others)) = rows.split_first() {
                 let others: Vec<_> = others.iter().map(|(key, row, _)| (*key, *row)).collect();
-                let record = self.merged((key, row), &others, Some(*reason));
+                let mut record = self.merged((key, row), &others, Some(*reason));
+                for (key, _) in &others {
+                    // What one interface showed another may not have: the budget of samples is shared.
+                    let other = self.layer7.insight(key);
+                    if record
+                        .insight
+                        .as_ref()
+                        .is_none_or(|insight| insight.app.is_none())
+                        && other.is_some()
+                    {
+                        record.insight = other.map(|insight| Box::new(insight.clone()));
+                    }
+                    self.layer7.forget(key);
+                }
+                self.layer7.forget(key);
                 self.ended.push(record);
             }
         }

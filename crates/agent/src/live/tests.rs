@@ -1,6 +1,6 @@
 //! Rows and events in, records out.
 
-use wire::event::{Event, kind};
+use wire::event::{Event, SamplingOrder, kind, sampling};
 use wire::flow::{Owner, StampedAt};
 use wire::parse::Start;
 use wire::tcp::flag::{ACK, RST, SYN};
@@ -244,4 +244,74 @@ fn sockets_name_the_owner_of_their_flow() {
     let mut asking = socket(server, client, 7);
     asking.1.active = 1;
     check(vec![asking, socket(client, server, 8)], Some((8, 70)));
+}
+
+/// An Ethernet frame with a datagram between 10.0.0.1:40000 and 10.0.0.2:53.
+fn datagram(from_client: bool, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    frame.extend(((28 + payload.len()) as u16).to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    let ends = [(CLIENT, 40_000u16), (SERVER, 53)];
+    let [src, dst] = if from_client { ends } else { [ends[1], ends[0]] };
+    frame.extend(src.0);
+    frame.extend(dst.0);
+    frame.extend(src.1.to_be_bytes());
+    frame.extend(dst.1.to_be_bytes());
+    frame.extend(((8 + payload.len()) as u16).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+fn sample(frame: &[u8], at_ns: u64) -> Event {
+    Event {
+        kind: kind::SAMPLE,
+        ..attempt(frame, at_ns)
+    }
+}
+
+#[test]
+fn samples_tell_what_a_flow_is() {
+    const QUESTION: &[u8] =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04weir\x04test\x00\x00\x01\x00\x01";
+    let mut live = live();
+    let frame = datagram(true, QUESTION);
+    live.event(&sample(&frame, S), &frame);
+    let (key, direction, packet) = key_of(&frame);
+    assert_eq!(
+        live.layer7.take_orders(),
+        [SamplingOrder {
+            key,
+            samples: sampling::MESSAGES,
+            ..SamplingOrder::default()
+        }]
+    );
+    // Nobody could say which flow a record is of before its row is known.
+    let heard = live.ended.subscribe();
+    live.tell();
+    assert!(heard.records.try_recv().is_err());
+    let mut row = FlowRow::begin(direction, S, 0);
+    row.account(direction, &packet, Size::one(frame.len() as u32), &StampedAt(S));
+    live.row(&key, &row, 1.0);
+    live.tell();
+    let Ok(Told::Event(event, flow)) = heard.records.try_recv() else {
+        panic!("a record of layer 7");
+    };
+    assert_eq!((event.record.event_type(), event.flow_id), ("dns", flow.id));
+    let query = |record: &FlowRecord| record.insight.as_ref()?.dns.as_ref()?.query.clone();
+    let shown: Vec<_> = live.active().map(|flow| query(&flow.record)).collect();
+    assert_eq!(shown, [Some("www.weir.test".into())]);
+    // What was said last is told before the flow's end.
+    live.event(&sample(&frame, 2 * S), &frame);
+    live.end(&key, Some(&row), EndReason::Timeout);
+    assert!(matches!(heard.records.try_recv(), Ok(Told::Event(..))));
+    let Ok(Told::Flow(ended)) = heard.records.try_recv() else {
+        panic!("the flow's end");
+    };
+    assert_eq!(query(&ended), Some("www.weir.test".into()));
+    assert!(live.layer7.is_empty() && live.layer7.insight(&key).is_none());
+    // A frame of another flow than the event says is counted, not believed.
+    live.event(&sample(&datagram(true, b"x"), 0), &segment(true, ACK, 1, 1));
+    assert_eq!((live.layer7.unparsable, live.layer7.samples), (1, 3));
 }

@@ -5,6 +5,8 @@ use agent::trial::{Trial, UNLIMITED};
 /// Instructions followed for a packet program; a million is the kernel's own limit.
 const PACKET_PROGRAM_MAX: u32 = 200_000;
 const SMALL_PROGRAM_MAX: u32 = 2_000;
+/// It takes one order after another.
+const SAMPLING_PROGRAM_MAX: u32 = 5_000;
 
 const PROGRAMS: [(&str, u32); 13] = [
     ("weir_ingress", PACKET_PROGRAM_MAX),
@@ -12,7 +14,7 @@ const PROGRAMS: [(&str, u32); 13] = [
     ("weir_ingress_l3", PACKET_PROGRAM_MAX),
     ("weir_egress_l3", PACKET_PROGRAM_MAX),
     ("weir_xdp", PACKET_PROGRAM_MAX),
-    ("weir_sampling", SMALL_PROGRAM_MAX),
+    ("weir_sampling", SAMPLING_PROGRAM_MAX),
     ("weir_sockops", SMALL_PROGRAM_MAX),
     ("weir_sock_create", SMALL_PROGRAM_MAX),
     ("weir_post_bind4", SMALL_PROGRAM_MAX),

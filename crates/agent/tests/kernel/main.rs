@@ -5,6 +5,7 @@ mod accounting;
 mod captures;
 mod load;
 mod parity;
+mod sampling;
 
 /// Whether tests may load programs; without root they say so and pass, unless they must run.
 fn may_load() -> bool {

@@ -34,6 +34,8 @@ pub(crate) const SSH_PORT: u16 = 22;
 pub(crate) const DNS_PORT: u16 = 53;
 /// TCP: HTTP/1.1.
 pub(crate) const HTTP_PORT: u16 = 80;
+/// TCP: HTTP/1.1 within TLS.
+pub(crate) const HTTPS_PORT: u16 = 443;
 /// TCP: a fixed number of bytes each way.
 pub(crate) const BULK_PORT: u16 = 5201;
 

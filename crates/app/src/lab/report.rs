@@ -20,6 +20,7 @@ pub(crate) enum Protocol {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Service {
     Http,
+    Https,
     Dns,
     Ssh,
     Bulk,

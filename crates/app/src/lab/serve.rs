@@ -15,10 +15,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::counted::Counted;
-use super::layout::{BULK_PORT, DNS_PORT, ECHO_PORT, Family, HTTP_PORT, Host, SSH_PORT};
-use super::protocol::{bulk, dns, http, ssh};
+use super::layout::{BULK_PORT, DNS_PORT, ECHO_PORT, Family, HTTP_PORT, HTTPS_PORT, Host, SSH_PORT};
+use super::protocol::{bulk, dns, http, ssh, tls};
 use super::random::Random;
 use super::report::{Protocol, Seen, ServerReport, Service};
 
@@ -30,8 +31,9 @@ const RECORDS_MAX: usize = 65_536;
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(90);
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
-const TCP_SERVICES: [(u16, Service); 5] = [
+const TCP_SERVICES: [(u16, Service); 6] = [
     (HTTP_PORT, Service::Http),
+    (HTTPS_PORT, Service::Https),
     (DNS_PORT, Service::Dns),
     (SSH_PORT, Service::Ssh),
     (BULK_PORT, Service::Bulk),
@@ -48,6 +50,7 @@ pub(crate) fn serve(socket: &Path) -> Result<()> {
     runtime.block_on(async {
         let record = Arc::new(Record::default());
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let acceptor = tls::acceptor().context("cannot make the lab's certificate")?;
         for family in [Family::V4, Family::V6] {
             let address = Host::Server.address(family);
             for (port, service) in TCP_SERVICES {
@@ -59,6 +62,7 @@ pub(crate) fn serve(socket: &Path) -> Result<()> {
                     service,
                     Arc::clone(&record),
                     Arc::clone(&places),
+                    acceptor.clone(),
                 ));
             }
             for (port, service) in UDP_SERVICES {
@@ -88,7 +92,13 @@ fn cannot_listen(protocol: &str, address: IpAddr, port: u16) -> String {
     )
 }
 
-async fn accept(listener: TcpListener, service: Service, record: Arc<Record>, places: Arc<Semaphore>) {
+async fn accept(
+    listener: TcpListener,
+    service: Service,
+    record: Arc<Record>,
+    places: Arc<Semaphore>,
+    acceptor: TlsAcceptor,
+) {
     for number in 0_u64.. {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -96,8 +106,9 @@ async fn accept(listener: TcpListener, service: Service, record: Arc<Record>, pl
         match listener.accept().await {
             Ok((stream, client)) => {
                 let record = Arc::clone(&record);
+                let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    serve_stream(stream, client, service, number, &record).await;
+                    serve_stream(stream, client, service, number, &record, &acceptor).await;
                     drop(place);
                 });
             }
@@ -107,7 +118,14 @@ async fn accept(listener: TcpListener, service: Service, record: Arc<Record>, pl
     }
 }
 
-async fn serve_stream(stream: TcpStream, client: SocketAddr, service: Service, number: u64, record: &Record) {
+async fn serve_stream(
+    stream: TcpStream,
+    client: SocketAddr,
+    service: Service,
+    number: u64,
+    record: &Record,
+    acceptor: &TlsAcceptor,
+) {
     let Ok(server) = stream.local_addr() else {
         return;
     };
@@ -118,6 +136,7 @@ async fn serve_stream(stream: TcpStream, client: SocketAddr, service: Service, n
     let conversation = async {
         match service {
             Service::Http => http::serve(stream).await,
+            Service::Https => tls::serve(acceptor, stream).await,
             Service::Dns => dns::serve(&mut stream).await,
             Service::Ssh => ssh::serve(&mut stream, &mut Random::new(number, "sshd")).await,
             Service::Bulk => bulk::serve(&mut stream).await,

@@ -243,6 +243,7 @@ fn service_name(service: Service) -> &'static str {
     match service {
         Service::Http => "http",
         Service::Dns => "dns",
+        Service::Https => "https",
         Service::Ssh => "ssh",
         Service::Bulk => "bulk",
         Service::Echo => "echo",

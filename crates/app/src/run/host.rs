@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 
-use agent::live::Reported;
+use agent::live::{Reported, Told};
 use agent::worker::{DirectionTotals, Shared};
 use control::host::{FlowPage, FlowQuery, RecordFormat, Sort, StateChoice, Subscription};
 use control::status::{
@@ -81,6 +81,12 @@ impl control::Host for RunningHost {
                 ("attempts_unparsable", live.attempts.unparsable),
                 ("record_listener_too_slow", live.ended.dropped),
                 ("sightings_over_capacity", live.sightings_over_capacity()),
+                ("samples_unparsable", live.layer7.unparsable),
+                ("samples_over_capacity", live.layer7.over_capacity),
+                ("sampling_orders_refused", live.layer7.orders_refused),
+                ("layer7_over_bytes_max", live.layer7.counters().over_bytes_max),
+                ("layer7_records_lost", live.layer7.counters().records_lost),
+                ("layer7_records_without_flow", live.told_without_flow),
             ];
             (flows, live.tcp_states(), lost_here)
         };
@@ -233,17 +239,23 @@ impl control::Host for RunningHost {
         // A thread a stream: their number is bounded by the server. It ends with its listener.
         std::thread::spawn(move || {
             while !sender.is_closed() {
-                let record = match records.records.recv_timeout(std::time::Duration::from_secs(1)) {
-                    Ok(record) => record,
+                let told = match records.records.recv_timeout(std::time::Duration::from_secs(1)) {
+                    Ok(told) => told,
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
-                if filter.as_ref().is_some_and(|filter| !filter.eval(&*record)) {
+                let (Told::Flow(record) | Told::Event(_, record)) = &told;
+                if filter.as_ref().is_some_and(|filter| !filter.eval(&**record)) {
                     continue;
                 }
-                let line = match format {
-                    RecordFormat::Json => write_json(&over(&record)),
-                    RecordFormat::Eve => to_json(&FlowEvent::of(&record, COMMUNITY_SEED)),
+                let line = match (&told, format) {
+                    (Told::Flow(record), RecordFormat::Json) => write_json(&over(record)),
+                    (Told::Flow(record), RecordFormat::Eve) => {
+                        to_json(&FlowEvent::of(record, COMMUNITY_SEED))
+                    }
+                    // Plain records are of flows alone.
+                    (Told::Event(..), RecordFormat::Json) => continue,
+                    (Told::Event(..), RecordFormat::Eve) => continue,
                 };
                 if sender.blocking_send(line).is_err() {
                     return;

@@ -164,6 +164,11 @@ impl Conn {
         self.client
     }
 
+    /// The connection was seen from its opening, as whoever gives no SYN knows.
+    pub fn set_from_start(&mut self) {
+        self.is_from_start = true;
+    }
+
     /// Whether nothing is looked at any more.
     #[inline]
     #[must_use]
@@ -312,7 +317,11 @@ impl Conn {
             None => {
                 engine.shared.counters.early_bytes_refused +=
                     streams[side].insert(seq, segment.payload) as u64;
-                self.drain(engine, segment, None);
+                if engine.config.gives_up_holes && self.is_followed() {
+                    self.drain_all(engine, segment);
+                } else {
+                    self.drain(engine, segment, None);
+                }
             }
         }
         let cut = segment.wire_len.saturating_sub(segment.payload.len() as u32);

@@ -15,6 +15,9 @@ pub struct Config {
     pub wants_records: bool,
     /// Bytes of streams held at once over all flows. A flow that would need more is not followed on.
     pub bytes_max: usize,
+    /// Whether streams come with holes that nothing will fill, since only some packets are seen: bytes
+    /// behind a hole are then looked at at once.
+    pub gives_up_holes: bool,
 }
 
 impl Default for Config {
@@ -23,6 +26,7 @@ impl Default for Config {
         Self {
             wants_records: true,
             bytes_max: 256 << 20,
+            gives_up_holes: false,
         }
     }
 }

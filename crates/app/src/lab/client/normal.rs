@@ -8,9 +8,9 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::{Conversed, Dial, Task, spread};
-use crate::lab::layout::{BULK_PORT, DNS_PORT, ECHO_PORT, HTTP_PORT, SSH_PORT};
+use crate::lab::layout::{BULK_PORT, DNS_PORT, ECHO_PORT, HTTP_PORT, HTTPS_PORT, SSH_PORT};
 use crate::lab::protocol::http::{Ask, PATHS, SLOW_PATH};
-use crate::lab::protocol::{bulk, dns, http, ssh};
+use crate::lab::protocol::{bulk, dns, http, ssh, tls};
 use crate::lab::random::Random;
 use crate::lab::report::{Connection, Outcome, ProgramReport, Protocol, Service};
 use crate::lab::scenario::Intensity;
@@ -25,6 +25,10 @@ enum Action {
         paths: Vec<usize>,
     },
     HttpSlow,
+    /// As `Http`, within TLS.
+    Https {
+        paths: Vec<usize>,
+    },
     /// Indexes of names.
     DnsDatagram {
         names: Vec<usize>,
@@ -62,10 +66,11 @@ fn plan(intensity: Intensity, random: &mut Random, count: u32) -> Vec<Action> {
     (0..count)
         .map(|index| {
             let kind = match index {
-                0..14 => index / 2,
+                0..16 => index / 2,
                 // Weights of 64: browsing and names are most of it, bulk is rare.
                 _ => match random.below(64) {
-                    0..26 => 0,
+                    0..20 => 0,
+                    20..26 => 7,
                     26..28 => 1,
                     28..48 => 2,
                     48..54 => 3,
@@ -97,6 +102,9 @@ fn action(kind: u32, intensity: Intensity, random: &mut Random) -> Action {
             names: several(4, dns::NAMES.len()),
         },
         4 => Action::SshLook,
+        7 => Action::Https {
+            paths: several(4, PATHS.len()),
+        },
         5 => Action::EchoDatagram {
             sizes: several(8, 1200).into_iter().map(|n| n as u16 + 1).collect(),
         },
@@ -118,13 +126,15 @@ async fn act(task: Task, index: usize, action: Action) -> Vec<Connection> {
     let family = task.families.nth(index);
     let dial = |service, port| Dial::new(task, service, port, family);
     match action {
-        Action::Http { paths } => {
-            let asks: Vec<Ask> = paths
-                .iter()
-                .map(|index| PATHS[*index])
-                .map(|(path, status)| Ask::Get { path, status })
-                .collect();
-            browse(dial(Service::Http, HTTP_PORT), asks).await
+        Action::Http { paths } => browse(dial(Service::Http, HTTP_PORT), asks(&paths)).await,
+        Action::Https { paths } => {
+            let asks = asks(&paths);
+            dial(Service::Https, HTTPS_PORT)
+                .converse(async |stream| {
+                    let answered = tls::browse(stream, &asks).await?;
+                    Ok((answered, Outcome::Complete))
+                })
+                .await
         }
         Action::HttpSlow => {
             let asks = vec![Ask::Get {
@@ -174,6 +184,15 @@ async fn act(task: Task, index: usize, action: Action) -> Vec<Connection> {
                 .await
         }
     }
+}
+
+fn asks(paths: &[usize]) -> Vec<Ask> {
+    let of = |index: &usize| PATHS[*index];
+    paths
+        .iter()
+        .map(of)
+        .map(|(path, status)| Ask::Get { path, status })
+        .collect()
 }
 
 async fn browse(dial: Dial, asks: Vec<Ask>) -> Vec<Connection> {
@@ -248,6 +267,6 @@ mod tests {
         assert_eq!(first, make(1));
         assert_ne!(first, make(2));
         let kinds: std::collections::HashSet<_> = first.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 7);
+        assert_eq!(kinds.len(), 8);
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod bulk;
 pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod ssh;
+pub(crate) mod tls;
 
 /// What the other side did was not the protocol.
 fn unexpected(what: &str) -> io::Error {
