@@ -84,8 +84,14 @@ pub struct Ssh {
 /// longer than [`TEXT_MAX`] is cut.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Box<str> {
-    let is_long = bytes.len() > TEXT_MAX;
-    let kept = &bytes[..bytes.len().min(TEXT_MAX)];
+    text_within(bytes, TEXT_MAX).into_boxed_str()
+}
+
+/// The same with another bound.
+#[must_use]
+pub fn text_within(bytes: &[u8], max: usize) -> String {
+    let is_long = bytes.len() > max;
+    let kept = &bytes[..bytes.len().min(max)];
     let decoded = String::from_utf8_lossy(kept);
     let mut text = String::with_capacity(decoded.len());
     for c in decoded.chars() {
@@ -98,5 +104,5 @@ pub fn text(bytes: &[u8]) -> Box<str> {
     if is_long {
         text.push('…');
     }
-    text.into_boxed_str()
+    text
 }

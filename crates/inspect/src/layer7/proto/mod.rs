@@ -3,6 +3,7 @@
 mod crypto;
 mod data;
 mod industry;
+mod lines;
 mod mail;
 mod media;
 mod names;
