@@ -27,14 +27,6 @@ pub(super) fn first(bytes: &[u8], max: usize) -> Line<'_> {
     }
 }
 
-/// The first whole line without its end.
-pub(super) fn whole(bytes: &[u8]) -> Option<&[u8]> {
-    match first(bytes, LINE_MAX) {
-        Line::Whole(line, _) => Some(line),
-        _ => None,
-    }
-}
-
 /// A line's first word, and what follows it without the blanks between.
 pub(super) fn word(line: &[u8]) -> (&[u8], &[u8]) {
     let end = line.iter().position(|&b| b == b' ' || b == b'\t');

@@ -48,7 +48,10 @@ fn parameter<'a>(parameters: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let value = parameter[at + 1..].trim_ascii();
         let value = value.strip_prefix(b"\"").unwrap_or(value);
         let value = value.strip_suffix(b"\"").unwrap_or(value);
-        parameter[..at].trim_ascii().eq_ignore_ascii_case(name).then_some(value)
+        parameter[..at]
+            .trim_ascii()
+            .eq_ignore_ascii_case(name)
+            .then_some(value)
     })
 }
 
@@ -94,15 +97,33 @@ impl Credential {
             .unwrap_or(name);
         let last = last.strip_suffix(b"]").unwrap_or(last).to_ascii_lowercase();
         let ends = |with: &str| last.ends_with(with.as_bytes());
-        if ["password", "passwd", "passwort", "passphrase", "pwd", "pass", "passwrd"]
-            .iter()
-            .any(|name| ends(name))
+        if [
+            "password",
+            "passwd",
+            "passwort",
+            "passphrase",
+            "pwd",
+            "pass",
+            "passwrd",
+        ]
+        .iter()
+        .any(|name| ends(name))
         {
             self.is_clear = true;
         } else if self.user.is_none()
-            && ["user", "username", "user_name", "userid", "user_id", "login", "email", "uname", "log"]
-                .iter()
-                .any(|name| last == name.as_bytes() || (name.len() > 3 && ends(name)))
+            && [
+                "user",
+                "username",
+                "user_name",
+                "userid",
+                "user_id",
+                "login",
+                "email",
+                "uname",
+                "log",
+            ]
+            .iter()
+            .any(|name| last == name.as_bytes() || (name.len() > 3 && ends(name)))
         {
             self.user = Some(text(value));
         }
@@ -144,7 +165,11 @@ mod tests {
 
     #[test]
     fn of_headers() {
-        check(authorization(b"Basic YWxpY2U6c2VjcmV0"), Some("alice"), Some(true));
+        check(
+            authorization(b"Basic YWxpY2U6c2VjcmV0"),
+            Some("alice"),
+            Some(true),
+        );
         check(authorization(b"Bearer abc"), None, Some(true));
         check(
             authorization(b"Digest username=\"bob\", realm=\"x\""),
@@ -158,11 +183,23 @@ mod tests {
     #[test]
     fn of_forms() {
         check(form(b"username=al%69ce&password=x+y"), Some("alice"), Some(true));
-        check(form(b"log=admin&pwd=1&wp-submit=Log+In"), Some("admin"), Some(true));
-        check(form(b"user[email]=a%40b.c&user[password]=p"), Some("a@b.c"), Some(true));
+        check(
+            form(b"log=admin&pwd=1&wp-submit=Log+In"),
+            Some("admin"),
+            Some(true),
+        );
+        check(
+            form(b"user[email]=a%40b.c&user[password]=p"),
+            Some("a@b.c"),
+            Some(true),
+        );
         check(form(b"username=alice&password="), None, None);
         check(form(b"q=password"), None, None);
-        check(json(b"{\"email\":\"a@b.c\",\"password\":\"p\"}"), Some("a@b.c"), Some(true));
+        check(
+            json(b"{\"email\":\"a@b.c\",\"password\":\"p\"}"),
+            Some("a@b.c"),
+            Some(true),
+        );
         check(json(b"{\"compass\":1}"), None, None);
         check(json(b"[1"), None, None);
     }

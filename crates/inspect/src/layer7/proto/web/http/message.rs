@@ -74,7 +74,10 @@ pub(in crate::layer7::proto::web) fn split_authority(authority: &[u8]) -> (&[u8]
 
 /// A media type without what follows it.
 pub(in crate::layer7::proto::web) fn without_parameters(value: &[u8]) -> &[u8] {
-    let end = value.iter().position(|b| b";,".contains(b)).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|b| b";,".contains(b))
+        .unwrap_or(value.len());
     value[..end].trim_ascii()
 }
 
@@ -101,7 +104,11 @@ impl Framing {
                 }
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            let last = value.rsplit(|&b| b == b',').next().unwrap_or_default().trim_ascii();
+            let last = value
+                .rsplit(|&b| b == b',')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
             if last.eq_ignore_ascii_case(b"chunked") {
                 self.is_chunked = true;
             } else if !last.eq_ignore_ascii_case(b"identity") {

@@ -84,7 +84,11 @@ const COMMON: [&[u8]; 8] = [
 /// Whether these bytes begin a request.
 pub(super) fn request(bytes: &[u8]) -> Fit {
     let bytes = without_blank_lines(bytes);
-    let method_len = bytes.iter().take(METHOD_MAX + 1).take_while(|b| is_method(**b)).count();
+    let method_len = bytes
+        .iter()
+        .take(METHOD_MAX + 1)
+        .take_while(|b| is_method(**b))
+        .count();
     if method_len == bytes.len() && method_len <= METHOD_MAX {
         return Fit::More;
     }
@@ -117,7 +121,9 @@ fn is_target(target: &[u8]) -> bool {
 /// Whether these bytes begin a response.
 pub(super) fn response(bytes: &[u8]) -> Fit {
     match bytes.first_chunk::<8>() {
-        Some([b'H', b'T', b'T', b'P', b'/', b'0' | b'1', b'.', digit]) if digit.is_ascii_digit() => Fit::Certain,
+        Some([b'H', b'T', b'T', b'P', b'/', b'0' | b'1', b'.', digit]) if digit.is_ascii_digit() => {
+            Fit::Certain
+        }
         None if lines::begins(bytes, b"HTTP/1.") != Some(false) => Fit::More,
         _ => Fit::No,
     }
@@ -129,7 +135,11 @@ fn is_method(b: u8) -> bool {
 
 /// Some clients send an empty line after a body.
 fn without_blank_lines(bytes: &[u8]) -> &[u8] {
-    let blank = bytes.iter().take(4).take_while(|&&b| b == b'\r' || b == b'\n').count();
+    let blank = bytes
+        .iter()
+        .take(4)
+        .take_while(|&&b| b == b'\r' || b == b'\n')
+        .count();
     &bytes[blank..]
 }
 

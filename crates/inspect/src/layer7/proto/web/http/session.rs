@@ -65,11 +65,14 @@ struct Transaction {
     has_request: bool,
     is_head: bool,
     is_connect: bool,
-    form: Option<fn(&[u8]) -> Option<Credential>>,
+    form: Option<Form>,
     upgrade: Option<Vec<u8>>,
     credential: Option<Credential>,
     is_login_new: bool,
 }
+
+/// Reads a body that may hold a log-in.
+type Form = fn(&[u8]) -> Option<Credential>;
 
 /// What came of some bytes.
 enum Turn {

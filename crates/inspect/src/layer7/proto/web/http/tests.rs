@@ -104,13 +104,17 @@ fn without_an_answer_or_a_request() {
     check(
         &[(0, b"PROPFIND /x HTTP/1.1\r\nHost: [::1]:80\r\nDepth: 1\r\n\r\n")],
         Some("http"),
-        &[json!({"hostname": "[::1]", "http_port": 80, "url": "/x", "http_method": "PROPFIND",
-            "protocol": "HTTP/1.1", "length": 0})],
+        &[
+            json!({"hostname": "[::1]", "http_port": 80, "url": "/x", "http_method": "PROPFIND",
+            "protocol": "HTTP/1.1", "length": 0}),
+        ],
     );
     check(
         &[(1, b"HTTP/1.1 2XX OK\r\nContent-Length: 0\r\nLocation: /y\r\n\r\n")],
         Some("http"),
-        &[json!({"protocol": "HTTP/1.1", "status_string": "2XX", "redirect": "/y", "length": 0, "content_length": 0})],
+        &[
+            json!({"protocol": "HTTP/1.1", "status_string": "2XX", "redirect": "/y", "length": 0, "content_length": 0}),
+        ],
     );
 }
 
@@ -118,7 +122,10 @@ fn without_an_answer_or_a_request() {
 fn log_ins_are_counted() {
     let refused: Said = (1, b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
     let good: Said = (1, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let basic: Said = (0, b"GET / HTTP/1.1\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n");
+    let basic: Said = (
+        0,
+        b"GET / HTTP/1.1\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n",
+    );
     let form: Said = (
         0,
         b"POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 19\r\n\r\nuser=bob&password=x",
@@ -130,7 +137,11 @@ fn log_ins_are_counted() {
         (
             insight.user,
             insight.has_clear_credential,
-            [insight.logins_attempted, insight.logins_succeeded, insight.logins_failed],
+            [
+                insight.logins_attempted,
+                insight.logins_succeeded,
+                insight.logins_failed,
+            ],
             http.refused,
         )
     };
@@ -147,8 +158,14 @@ fn log_ins_are_counted() {
 #[test]
 fn credentials_are_not_in_records() {
     let outcome = kit::stream(&[
-        (0, b"GET / HTTP/1.1\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\nCookie: id=secret\r\nX: y\r\n\r\n"),
-        (1, b"HTTP/1.1 200 OK\r\nSet-Cookie: id=secret\r\nContent-Length: 0\r\n\r\n"),
+        (
+            0,
+            b"GET / HTTP/1.1\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\nCookie: id=secret\r\nX: y\r\n\r\n",
+        ),
+        (
+            1,
+            b"HTTP/1.1 200 OK\r\nSet-Cookie: id=secret\r\nContent-Length: 0\r\n\r\n",
+        ),
     ]);
     let (_, body) = &outcome.bodies()[0];
     assert_eq!(
@@ -156,15 +173,24 @@ fn credentials_are_not_in_records() {
         json!([{"name": "Authorization", "value": "Basic …"}, {"name": "Cookie", "value": "…"},
             {"name": "X", "value": "y"}])
     );
-    assert_eq!(body["response_headers"][0], json!({"name": "Set-Cookie", "value": "…"}));
+    assert_eq!(
+        body["response_headers"][0],
+        json!({"name": "Set-Cookie", "value": "…"})
+    );
 }
 
 #[test]
 fn what_follows_an_upgrade_is_another_protocol() {
     let insight = check(
         &[
-            (0, b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"),
-            (1, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x02hi"),
+            (
+                0,
+                b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n",
+            ),
+            (
+                1,
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x02hi",
+            ),
             (0, b"\x81\x82\x00\x00\x00\x01hj\x88\x82\x01\x02\x03\x04\x02\xea"),
         ],
         Some("websocket"),

@@ -54,7 +54,7 @@ impl Header {
         self.kind == kind::SETTINGS
             && self.flags == 0
             && self.stream == 0
-            && self.len % 6 == 0
+            && self.len.is_multiple_of(6)
             && self.len <= 120
     }
 
@@ -66,7 +66,7 @@ impl Header {
             // PRIORITY
             2 => !is_connection && self.len == 5,
             kind::RST_STREAM => !is_connection && self.len == 4,
-            kind::SETTINGS => is_connection && self.len % 6 == 0,
+            kind::SETTINGS => is_connection && self.len.is_multiple_of(6),
             // PING
             6 => is_connection && self.len == 8,
             kind::GOAWAY => is_connection && self.len >= 8,

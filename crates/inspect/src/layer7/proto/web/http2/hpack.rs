@@ -234,7 +234,8 @@ mod tests {
         check(&mut decoder, "828684418cf1e3c2e5f23a6ba0ab90f4ff", Some(first));
         let second = format!("{first}|cache-control=no-cache");
         check(&mut decoder, "828684be5886a8eb10649cbf", Some(&second));
-        let third = ":method=GET|:scheme=https|:path=/index.html|:authority=www.example.com|custom-key=custom-value";
+        let third =
+            ":method=GET|:scheme=https|:path=/index.html|:authority=www.example.com|custom-key=custom-value";
         check(
             &mut decoder,
             "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",

@@ -4,8 +4,6 @@ mod frame;
 mod hpack;
 mod huffman;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use super::super::lines;
 use crate::layer7::protocol::{Protocol, Seen, Session, Side, Transport, Verdict};

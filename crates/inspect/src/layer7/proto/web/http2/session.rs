@@ -372,7 +372,11 @@ impl Stream {
             told.content_length[1] = http.content_length;
         }
         if self.has_credential {
-            out.login(if is_refused { Login::Failed } else { Login::Succeeded });
+            out.login(if is_refused {
+                Login::Failed
+            } else {
+                Login::Succeeded
+            });
         }
     }
 }
