@@ -372,6 +372,8 @@ impl Conn {
             match stream.ready(acked) {
                 Ready::Nothing => return,
                 Ready::Gap(len) => self.gap(engine, segment, len),
+                // An acknowledgement brings nothing new to those that probe.
+                Ready::Kept if acked.is_some() && matches!(self.state, State::Probing(_)) => return,
                 Ready::Kept => {
                     if !self.kept(engine, segment) && !self.hole(engine, segment, |of| of.hole(acked)) {
                         return;

@@ -127,6 +127,37 @@ impl<'a> Seen<'a> {
         self.data[self.side.index()]
     }
 
+    /// For a protocol of which one side speaks first: what `fits` says of that side's bytes, with the speaker
+    /// as client. Either side may be the speaker, since a flow joined in the middle may be the wrong way
+    /// around.
+    #[must_use]
+    pub fn opened_by_either(&self, fits: impl Fn(&'a [u8]) -> Verdict) -> Verdict {
+        let mut is_waiting = false;
+        for side in [Side::Client, Side::Server] {
+            let bytes = self.data[side.index()];
+            if bytes.is_empty() {
+                continue;
+            }
+            match fits(bytes) {
+                Verdict::No => {}
+                Verdict::NeedMore => is_waiting = true,
+                Verdict::Match { sure, client } => {
+                    let client = if client == Side::Client {
+                        side
+                    } else {
+                        side.other()
+                    };
+                    return Verdict::Match { sure, client };
+                }
+            }
+        }
+        if is_waiting {
+            Verdict::NeedMore
+        } else {
+            Verdict::No
+        }
+    }
+
     /// Whether either end has this port. For ties only: say [`Verdict::likely`] with it, never `sure`.
     #[must_use]
     pub const fn has_port(&self, port: u16) -> bool {
@@ -252,6 +283,37 @@ pub struct NameOnly;
 impl Session for NameOnly {
     fn data(&mut self, _: Side, _: &[u8], _: &mut Out<'_>) -> Step {
         Step::Done
+    }
+}
+
+/// A protocol of which only the name is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    pub name: &'static str,
+    pub ports: &'static [u16],
+    pub transports: &'static [Transport],
+    pub probe: fn(&Seen<'_>) -> Verdict,
+}
+
+impl Protocol for Named {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        self.ports
+    }
+
+    fn runs_over(&self, transport: Transport) -> bool {
+        self.transports.contains(&transport)
+    }
+
+    fn probe(&self, seen: &Seen<'_>) -> Verdict {
+        (self.probe)(seen)
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(NameOnly)
     }
 }
 
