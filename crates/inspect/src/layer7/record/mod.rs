@@ -16,7 +16,7 @@ pub use anomaly::{Anomaly, Severity};
 pub use dns::{Dns, DnsAnswer, DnsData, DnsOption, DnsQuestion, Soa, Srv, Sshfp};
 pub use ftp::{Ftp, FtpData};
 pub use http::{Http, Http2, Http2Setting, Http2Side, HttpField};
-pub use quic::Quic;
+pub use quic::{Quic, QuicExtension};
 pub use smtp::{Email, Smtp};
 pub use ssh::{Hassh, Ssh, SshSide};
 pub use tls::{Certificate, Ja3, Tls};

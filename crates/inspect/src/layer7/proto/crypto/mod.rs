@@ -3,10 +3,12 @@
 mod assemble;
 mod dtls;
 mod handshake;
+mod quic;
+mod quic_packet;
 mod tls;
 mod x509;
 
 use crate::layer7::protocol::Protocol;
 
 /// The protocols of this folder.
-pub(super) const ALL: &[&dyn Protocol] = &[&tls::Tls, &dtls::Dtls];
+pub(super) const ALL: &[&dyn Protocol] = &[&tls::Tls, &dtls::Dtls, &quic::Quic];

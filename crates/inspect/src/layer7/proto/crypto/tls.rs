@@ -526,7 +526,7 @@ mod tests {
             Some("tls"),
             &[],
         );
-        kit::check_stream(&[(0, b"GET / HTTP/1.1\r\n\r\n")], None, &[]);
+        kit::check_stream(&[(0, b"\x16\x04\x01 nothing anyone knows")], None, &[]);
         kit::check_stream(&[(0, &[22, 3, 1, 0xff, 0xff, 1])], None, &[]);
     }
 
