@@ -127,6 +127,11 @@ pub trait ReadStream: Send {
 pub trait WriteStream: Send {
     /// Appends the bytes that tell the event. A format that has no words for it appends none.
     fn write(&mut self, event: &StreamEvent, bytes: &mut Vec<u8>);
+
+    /// What the writer itself found wrong at the end, and told the client.
+    fn found(&self) -> Option<&ErrorAnswer> {
+        None
+    }
 }
 
 /// What a stream's writer needs beside the events.

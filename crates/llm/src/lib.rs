@@ -39,6 +39,7 @@ pub mod guard;
 pub mod messages;
 pub mod models;
 pub mod money;
+pub mod parameters;
 pub mod pii;
 pub mod presets;
 pub mod rerank;

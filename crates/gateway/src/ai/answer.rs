@@ -284,22 +284,17 @@ impl Whole {
             }
             job.guards.note(&mut call.record);
         }
-        let broken = |words: String| {
-            Refusal::new(
-                Outcome::BrokenReply,
-                StatusCode::BAD_GATEWAY,
-                "provider_broken_reply",
-                words,
-            )
-        };
+        let broken =
+            |code, words: String| Refusal::new(Outcome::BrokenReply, StatusCode::BAD_GATEWAY, code, words);
         if self.answer.is_some() && self.body.is_empty() {
-            self.write(job).map_err(broken)?;
+            self.write(job)
+                .map_err(|words| broken("provider_broken_reply", words))?;
         }
         if let Some(prompt) = &job.prompt {
             let chat = serde_json::from_slice(&self.body).unwrap_or_default();
             let id = id_text(&call.record.request_id);
             self.body = prompt::answer(prompt, &chat, self.usage, &id)
-                .map_err(broken)?
+                .map_err(|words| broken(prompt::MISMATCH, words))?
                 .to_string()
                 .into();
         }
@@ -406,7 +401,9 @@ impl StreamBody {
                 call.record.guard = Guard::Blocked;
                 Outcome::GuardBlocked
             }
-            Some(error) if error.code.as_deref() == Some("stream_cut") => Outcome::BrokenReply,
+            Some(error) if matches!(error.code.as_deref(), Some("stream_cut" | prompt::MISMATCH)) => {
+                Outcome::BrokenReply
+            }
             Some(error) if error.status == 504 => Outcome::ProviderTimeout,
             Some(_) => Outcome::ProviderError,
             None => Outcome::Ok,

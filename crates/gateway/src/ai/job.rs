@@ -92,7 +92,11 @@ impl Job {
         }
     }
 
-    pub(super) fn of_prompt(prompt: Arc<Prompt>, head: Head, body: Bytes) -> Self {
+    /// The request of a prompt is nobody's bytes: it is written anew for every provider.
+    ///
+    /// # Errors
+    /// The prompt's parameters make no request.
+    pub(super) fn of_prompt(prompt: Arc<Prompt>, head: Head, body: Bytes) -> Result<Self, Refusal> {
         let ingress = Ingress {
             operation: Operation::Chat,
             format: Format::Chat,
@@ -101,10 +105,10 @@ impl Job {
             json_array: false,
             batch: false,
         };
-        Self {
-            prompt: Some(prompt),
-            ..Self::new(&ingress, head, body, &HeaderMap::new(), "")
-        }
+        let mut job = Self::new(&ingress, head, body, &HeaderMap::new(), "");
+        job.prompt = Some(prompt);
+        job.request = Some(job.read()?);
+        Ok(job)
     }
 
     /// May the same request get the same answer again?
@@ -139,7 +143,10 @@ impl Job {
             )
         };
         if self.operation == Operation::Chat {
-            let mut request = self.read()?;
+            let mut request = match &self.request {
+                Some(request) => request.clone(),
+                None => self.read()?,
+            };
             let before = request.clone();
             guards.request(&mut request).map_err(|name| blocked(&name))?;
             if request != before {

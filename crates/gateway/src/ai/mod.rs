@@ -262,7 +262,7 @@ impl Ai {
         let body = Bytes::from(chat.to_string());
         let head = head::read(Format::Chat, &body, None, false)
             .map_err(|bad| Refusal::bad_request(bad.message, bad.param))?;
-        let job = Job::of_prompt(prompt, head, body);
+        let job = Job::of_prompt(prompt, head, body)?;
         // Who may call a prompt may use its model through it.
         self.run_model(call, job, &principal, &live).await
     }
@@ -297,7 +297,8 @@ impl Ai {
         }
         let model = find_model(live, &job.head.model)?;
         let settings = &live.snapshot.settings;
-        job.strict = consumer.strict.unwrap_or(settings.strict);
+        // What a prompt says beside its variables is its author's, not the caller's.
+        job.strict = job.prompt.is_none() && consumer.strict.unwrap_or(settings.strict);
         call.estimate.prompt = PromptCount::of(&job);
         let tokens = call.estimate.prompt.by_length();
         let limits = settings

@@ -8,6 +8,7 @@
 
 use llm::answer::{Delta, StreamEvent};
 use llm::convert::WriteStream;
+use llm::error::ErrorAnswer;
 use llm::format::Format;
 use llm::usage::Usage;
 use policy::gateway::document::{Auth, VariableType};
@@ -59,7 +60,7 @@ pub(super) fn chat_request(
         request.insert(name.clone(), value.clone());
     }
     if let Some(schema) = &prompt.output {
-        let schema = json!({"name": "output", "schema": schema, "strict": true});
+        let schema = json!({"name": "output", "schema": schema.schema(), "strict": true});
         request.insert(
             "response_format".to_owned(),
             json!({"type": "json_schema", "json_schema": schema}),
@@ -121,12 +122,18 @@ pub(super) fn answer(
     }))
 }
 
+/// The code of an answer that is not of the prompt's schema.
+pub(super) const MISMATCH: &str = "output_mismatch";
+
 fn output(prompt: &Prompt, text: &str) -> Result<Value, String> {
-    match &prompt.output {
-        None => Ok(text.into()),
-        Some(_) => serde_json::from_str(text)
-            .map_err(|_| "the model's answer is not JSON, though the prompt asks for it".to_owned()),
-    }
+    let Some(schema) = &prompt.output else {
+        return Ok(text.into());
+    };
+    let told =
+        |words: &str| format!("the model's answer is not what the prompt's output schema says: {words}");
+    let value = serde_json::from_str(text).map_err(|_| told("it is not JSON"))?;
+    schema.check(&value).map_err(|words| told(&words))?;
+    Ok(value)
 }
 
 fn usage_json(usage: Usage) -> Value {
@@ -140,6 +147,7 @@ pub(super) struct PromptWriter {
     request_id: String,
     text: String,
     usage: Option<Usage>,
+    mismatch: Option<ErrorAnswer>,
     is_over: bool,
 }
 
@@ -151,6 +159,7 @@ impl PromptWriter {
             request_id,
             text: String::new(),
             usage: None,
+            mismatch: None,
             is_over: false,
         }
     }
@@ -193,11 +202,27 @@ impl WriteStream for PromptWriter {
                         });
                         send("done", &done);
                     }
-                    Err(words) => send("error", &json!({"error": {"message": words}})),
+                    Err(message) => {
+                        let error = ErrorAnswer {
+                            status: 502,
+                            message,
+                            code: Some(MISMATCH.to_owned()),
+                            param: None,
+                        };
+                        send(
+                            "error",
+                            &llm::error::write_error(Format::Chat, &error, &self.request_id),
+                        );
+                        self.mismatch = Some(error);
+                    }
                 }
             }
             _ => {}
         }
+    }
+
+    fn found(&self) -> Option<&ErrorAnswer> {
+        self.mismatch.as_ref()
     }
 }
 
@@ -224,7 +249,11 @@ fn operation(prompt: &Prompt) -> Value {
             required.push(Value::from(name.as_str()));
         }
     }
-    let output = prompt.output.clone().unwrap_or_else(|| json!({"type": "string"}));
+    let text = || json!({"type": "string"});
+    let output = prompt
+        .output
+        .as_ref()
+        .map_or_else(text, |output| output.schema().clone());
     let answer = json!({
         "type": "object",
         "required": ["output", "model", "request_id"],
@@ -263,7 +292,7 @@ fn operation(prompt: &Prompt) -> Value {
             "400": failed("A variable is missing or of the wrong type."),
             "401": failed("No key, or one that does not hold."),
             "429": failed("A limit is reached."),
-            "502": failed("The model's provider failed."),
+            "502": failed("The model's provider failed, or its answer is not of the schema (`output_mismatch`)."),
         },
     })
 }

@@ -326,6 +326,9 @@ impl Relay {
                 }
             }
         }
+        if let Some(error) = writer.found() {
+            self.progress.error = Some(error.clone());
+        }
     }
 }
 

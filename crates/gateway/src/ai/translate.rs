@@ -6,6 +6,7 @@ use hyper::body::Bytes;
 use llm::canonical::{ConvertError, Request};
 use llm::convert::{self, PathFacts, WriteOptions};
 use llm::format::Format;
+use llm::parameters::{Field, Parameters};
 use llm::presets::Preset;
 use llm::{shape_as_tool, splice};
 use serde_json::{Map, Value};
@@ -38,8 +39,8 @@ pub(super) struct Plan<'a> {
     pub(super) model: &'a str,
     /// What the gateway read of the request.
     pub(super) head: &'a Head,
-    /// Fields to put in where the client gave none.
-    pub(super) parameters: &'a Map<String, Value>,
+    /// Put in where the client gave none.
+    pub(super) parameters: &'a Parameters,
     /// The most tokens to ask for, where a hard budget must hold; put in where the client gave none.
     pub(super) max_tokens: Option<u64>,
     /// The model's own limit.
@@ -83,13 +84,9 @@ impl Plan<'_> {
         request.model = self.model.to_owned();
         request.stream = self.head.stream;
         if request.max_output_tokens.is_none() {
-            request.max_output_tokens = self.max_tokens;
+            request.max_output_tokens = self.bound();
         }
-        let options = WriteOptions {
-            max_tokens_if_absent: self.max_output_tokens.unwrap_or(4096),
-            legacy_max_tokens: self.legacy_max_tokens,
-            strict: self.strict,
-        };
+        let options = self.options();
         let is_shown = self.shape_as_tool && shape_as_tool::hide(&mut request, wire)?;
         let mut written = convert::write_request(wire, &request, &options)?;
         if let Value::Object(fields) = &mut written.body {
@@ -102,9 +99,15 @@ impl Plan<'_> {
                     return Err(ConvertError::Inexpressible { field, format }.into());
                 }
             }
-            for (name, value) in self.parameters {
-                if !fields.contains_key(name) {
-                    fields.insert(name.clone(), value.clone());
+            if !self.parameters.is_empty() {
+                let (more, dropped) = self.parameters.fields(wire, &options);
+                written.dropped.extend(dropped);
+                for field in more {
+                    put_if_absent(fields, field);
+                }
+                if wire == Format::Chat {
+                    let most = options.max_tokens_if_absent;
+                    quirks::apply(fields, &self.preset.quirks, most, &mut written.dropped)?;
                 }
             }
             if wire == Format::Chat && self.head.stream && self.preset.quirks.include_usage {
@@ -122,8 +125,52 @@ impl Plan<'_> {
         })
     }
 
+    fn options(&self) -> WriteOptions {
+        WriteOptions {
+            max_tokens_if_absent: self.max_output_tokens.unwrap_or(4096),
+            legacy_max_tokens: self.legacy_max_tokens,
+            strict: self.strict,
+        }
+    }
+
+    /// The longest answer to ask for, where the client names none.
+    fn bound(&self) -> Option<u64> {
+        let bounds = [self.parameters.max_output_tokens(), self.max_tokens];
+        bounds.into_iter().flatten().min()
+    }
+
     /// Changes named fields alone.
     fn splice(&self, body: &Bytes) -> Result<Outgoing, TranslateError> {
+        let mut dropped = Vec::new();
+        let mut more = Vec::new();
+        if !self.parameters.is_empty() {
+            let (fields, left) = self.parameters.fields(self.wire, &self.options());
+            dropped = left;
+            let unsupported = self.preset.quirks.unsupported;
+            for field in fields {
+                if self.wire == Format::Chat && unsupported.contains(&field.name.as_str()) {
+                    dropped.push(field.name);
+                } else {
+                    more.extend(place_if_absent(body, field)?);
+                }
+            }
+        }
+        if let (None, Some(most)) = (self.head.max_tokens, self.bound()) {
+            let (container, name) = match self.ingress {
+                Format::Chat if self.legacy_max_tokens => (None, "max_tokens"),
+                Format::Chat => (None, "max_completion_tokens"),
+                Format::Responses => (None, "max_output_tokens"),
+                Format::GenerateContent => (Some("generationConfig"), "maxOutputTokens"),
+                Format::Converse => (Some("inferenceConfig"), "maxTokens"),
+                Format::Messages | Format::Cohere => (None, "max_tokens"),
+            };
+            let field = Field {
+                container: container.map(str::to_owned),
+                name: name.to_owned(),
+                value: most.into(),
+            };
+            more.push(place(body, field)?);
+        }
         let mut out: Option<Vec<u8>> = None;
         let mut set = |path: &[&str], value: &str| -> Result<(), TranslateError> {
             let changed = splice::set(out.as_deref().unwrap_or(body), path, value)?;
@@ -134,21 +181,9 @@ impl Plan<'_> {
         if !is_in_path && self.model != self.head.model {
             set(&["model"], &Value::from(self.model).to_string())?;
         }
-        for (name, value) in self.parameters {
-            if splice::find(body, &[name])?.is_empty() {
-                set(&[name], &value.to_string())?;
-            }
-        }
-        if let (None, Some(most)) = (self.head.max_tokens, self.max_tokens) {
-            let path: &[&str] = match self.ingress {
-                Format::Chat if self.legacy_max_tokens => &["max_tokens"],
-                Format::Chat => &["max_completion_tokens"],
-                Format::Responses => &["max_output_tokens"],
-                Format::GenerateContent => &["generationConfig", "maxOutputTokens"],
-                Format::Converse => &["inferenceConfig", "maxTokens"],
-                Format::Messages | Format::Cohere => &["max_tokens"],
-            };
-            set(path, &most.to_string())?;
+        for (path, value) in &more {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            set(&path, &value.to_string())?;
         }
         // A provider of the older field may not heed the newer, and nothing would bound the answer.
         if let (Some(given), true, Format::Chat) =
@@ -166,11 +201,66 @@ impl Plan<'_> {
         }
         Ok(Outgoing {
             body: out.map_or_else(|| body.clone(), Bytes::from),
-            dropped: Vec::new(),
+            dropped,
             drop_usage,
             is_shown: false,
         })
     }
+}
+
+/// Puts a parameter into a body that says nothing of it.
+fn put_if_absent(body: &mut Map<String, Value>, field: Field) {
+    let body = match field.container {
+        None => body,
+        Some(container) => {
+            let held = body.entry(container).or_insert_with(|| Map::new().into());
+            match held {
+                Value::Object(held) => held,
+                _ => return,
+            }
+        }
+    };
+    body.entry(field.name).or_insert(field.value);
+}
+
+/// Where a parameter belongs in a client's bytes, unless they say something of it. Google takes its names
+/// in `snake_case` too.
+fn place_if_absent(body: &Bytes, field: Field) -> Result<Option<(Vec<String>, Value)>, splice::SpliceError> {
+    let is_there = |path: &[&str]| splice::find(body, path).map(|found| !found.is_empty());
+    let Some(container) = &field.container else {
+        let is_said = is_there(&[&field.name])?;
+        return Ok((!is_said).then(|| (vec![field.name], field.value)));
+    };
+    for outer in [container, &snake(container)] {
+        for inner in [&field.name, &snake(&field.name)] {
+            if is_there(&[outer, inner])? {
+                return Ok(None);
+            }
+        }
+    }
+    place(body, field).map(Some)
+}
+
+/// Where it belongs, whatever they say.
+fn place(body: &Bytes, field: Field) -> Result<(Vec<String>, Value), splice::SpliceError> {
+    let Some(container) = field.container else {
+        return Ok((vec![field.name], field.value));
+    };
+    let other = snake(&container);
+    let is_other = !splice::find(body, &[&other])?.is_empty();
+    let container = if is_other { other } else { container };
+    Ok((vec![container, field.name], field.value))
+}
+
+fn snake(camel: &str) -> String {
+    let mut out = String::with_capacity(camel.len() + 4);
+    for letter in camel.chars() {
+        if letter.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
 }
 
 /// Reads the client's request whole.

@@ -14,6 +14,7 @@ mod errors;
 mod guard;
 mod money;
 mod others;
+mod parameters;
 mod peculiar;
 mod trouble;
 mod vendors;

@@ -433,7 +433,7 @@ fn prompts_are_called() {
     check(r#"{"text":"x","n":1.5}"#, "`n` must be a whole number");
     check(r#"{"text":"x","more":1}"#, "no variable is called `more`");
     // The model does not keep to the schema.
-    for text in ["not JSON", ""] {
+    for (text, words) in WRONG_MOODS {
         fake.says(mood(text));
         let got = site.post("/prompts/mood", r#"{"text":"x"}"#);
         assert_eq!(
@@ -442,8 +442,21 @@ fn prompts_are_called() {
             "{text}: {}",
             got.body
         );
+        let error = &got.json()["error"];
+        assert_eq!(error["code"], "output_mismatch");
+        let message = error["message"].as_str().expect("words");
+        assert!(message.contains(words), "{text}: {message}");
     }
 }
+
+/// Answers that are not of the schema, and what is said of them.
+const WRONG_MOODS: [(&str, &str); 5] = [
+    ("not JSON", "it is not JSON"),
+    ("", "it is not JSON"),
+    ("{}", "as a whole"),
+    (r#"{"mood":7}"#, "at `/mood`"),
+    (r#"{"mood":"good","why":"sun"}"#, "as a whole"),
+];
 
 #[test]
 fn prompts_are_streamed() {
@@ -465,6 +478,21 @@ fn prompts_are_streamed() {
         assert_eq!(done["output"], json!({ "mood": "good" }));
         assert_eq!(done["usage"]["output_tokens"], 7);
         assert_eq!(site.record().outcome, Outcome::Ok);
+    }
+    for (text, words) in WRONG_MOODS {
+        fake.says(deltas(&[text]));
+        let got = site.post("/prompts/mood?stream=true", r#"{"text":"x"}"#);
+        assert!(!got.body.contains("event: done"), "{}", got.body);
+        let error = got.body.split("event: error\ndata: ").nth(1).expect("an error");
+        let error: Value = serde_json::from_str(error.trim()).expect("JSON");
+        assert_eq!(error["error"]["code"], "output_mismatch");
+        assert!(
+            error["error"]["message"]
+                .as_str()
+                .is_some_and(|message| message.contains(words)),
+            "{error}"
+        );
+        assert_eq!(site.record().outcome, Outcome::BrokenReply);
     }
     fake.says(stream(&[delta("{\"mo")], false));
     let got = site.post("/prompts/mood?stream=true", r#"{"text":"x"}"#);

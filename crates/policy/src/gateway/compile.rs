@@ -4,6 +4,7 @@
 
 use super::document::{self, Documents, Per};
 use super::limit;
+use super::output::Output;
 use super::snapshot::{
     Allowed, Breaker, Budget, Cache, Consumer, Guardrail, Model, Prompt, Provider, ProviderKey, Settings,
     Snapshot, StaticKey, Target, Variable,
@@ -13,6 +14,7 @@ use crate::secret::Secret;
 use document::Strategy;
 use llm::catalogue::Catalogue;
 use llm::money::Money;
+use llm::parameters::Parameters;
 use llm::presets;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -425,7 +427,7 @@ impl Model {
             name: name.into(),
             targets: vec![target],
             strategy: Strategy::Fallback,
-            parameters: serde_json::Map::new(),
+            parameters: Parameters::default(),
             guardrails: Vec::new(),
             limits: Vec::new(),
             retries: RETRIES,
@@ -506,7 +508,7 @@ fn models(
             name: one.name.as_str().into(),
             targets,
             strategy,
-            parameters: one.parameters.clone(),
+            parameters: parameters(&one.parameters, &path, faults),
             guardrails: names.guardrails(&one.guardrails, &format!("{path}.guardrails"), faults),
             limits: limit::read(
                 &one.limits,
@@ -534,6 +536,17 @@ fn models(
         }
     }
     (out, ambiguous)
+}
+
+fn parameters(
+    given: &serde_json::Map<String, serde_json::Value>,
+    path: &str,
+    faults: &mut Faults,
+) -> Parameters {
+    Parameters::read(given).unwrap_or_else(|error| {
+        faults.add(format!("{path}.parameters"), error.to_string());
+        Parameters::default()
+    })
 }
 
 /// Finds `provider/model`.
@@ -759,6 +772,17 @@ fn prompts(
         };
         let system = one.system.as_deref().map(|text| template(text, "system"));
         let template = template(&one.template, "template");
+        parameters(&one.parameters, &path, faults);
+        let output = one
+            .output
+            .as_ref()
+            .and_then(|schema| match Output::new(schema.clone().into()) {
+                Ok(output) => Some(output),
+                Err(words) => {
+                    faults.add(format!("{path}.output"), words);
+                    None
+                }
+            });
         let prompt = Prompt {
             name: one.name.as_str().into(),
             path: Arc::clone(&at),
@@ -767,7 +791,7 @@ fn prompts(
             template,
             system,
             parameters: one.parameters.clone(),
-            output: one.output.clone().map(serde_json::Value::Object),
+            output,
             description: one.description.clone(),
             limits: limit::read(
                 &one.limits,

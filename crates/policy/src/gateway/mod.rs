@@ -5,6 +5,7 @@ pub mod compile;
 pub mod document;
 mod guardrail;
 pub mod limit;
+pub mod output;
 pub mod service;
 pub mod snapshot;
 pub mod template;

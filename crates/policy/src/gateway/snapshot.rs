@@ -3,10 +3,12 @@
 
 use super::document::{Auth, GuardOn, Period, Pick, Strategy, VariableType};
 use super::limit::Limit;
+use super::output::Output;
 use super::template::Template;
 use crate::secret::Secret;
 use llm::guard::Guard;
 use llm::money::{Money, Prices};
+use llm::parameters::Parameters;
 use llm::pii::Scrubber;
 use llm::presets::Preset;
 use serde_json::{Map, Value};
@@ -146,8 +148,8 @@ pub struct Model {
     pub targets: Vec<Target>,
     /// How the first is chosen.
     pub strategy: Strategy,
-    /// Fields put into requests.
-    pub parameters: Map<String, Value>,
+    /// Put into requests where the client gives none.
+    pub parameters: Parameters,
     /// Its guardrails.
     pub guardrails: Vec<Arc<Guardrail>>,
     /// Its limits.
@@ -287,8 +289,8 @@ pub struct Prompt {
     pub system: Option<Template>,
     /// Fields of a Chat request.
     pub parameters: Map<String, Value>,
-    /// JSON Schema of the answer.
-    pub output: Option<Value>,
+    /// What the answer must be.
+    pub output: Option<Output>,
     /// What it is for.
     pub description: Option<String>,
     /// Its limits.
