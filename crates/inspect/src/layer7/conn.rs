@@ -470,7 +470,25 @@ impl Conn {
             self.probe_datagram(engine, segment);
             return;
         }
-        let _ = self.give(engine, segment, segment.payload);
+        let before = self.insight.app_before;
+        let Some(taken) = self.give(engine, segment, segment.payload) else {
+            return;
+        };
+        // What a protocol leaves to the next one it gets at once.
+        let rest = segment.payload.get(taken as usize..).unwrap_or_default();
+        if self.insight.app_before != before && !rest.is_empty() {
+            let segment = Segment {
+                payload: rest,
+                wire_len: segment.wire_len.saturating_sub(taken as u32),
+                ..*segment
+            };
+            match self.state {
+                State::Probing(_) => self.probe_datagram(engine, &segment),
+                _ => {
+                    let _ = self.give(engine, &segment, rest);
+                }
+            }
+        }
     }
 
     /// Gives bytes to the session; how many it took, or `None` if the flow is not followed on.

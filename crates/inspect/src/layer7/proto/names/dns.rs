@@ -27,7 +27,7 @@ impl Protocol for Dns {
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
         if seen.transport == Transport::Udp {
-            if OTHERS.iter().any(|&port| seen.has_port(port)) {
+            if !seen.has_port(53) && OTHERS.iter().any(|&port| seen.has_port(port)) {
                 return Verdict::No;
             }
             return probe_message(seen, seen.has_port(53));

@@ -23,7 +23,8 @@ impl Protocol for Mdns {
     }
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
-        if !seen.has_port(PORT) {
+        // A name server may be asked from any port.
+        if !seen.has_port(PORT) || seen.has_port(53) {
             return Verdict::No;
         }
         // Whoever speaks first, even with an answer, is not asked for it.
