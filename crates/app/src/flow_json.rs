@@ -195,6 +195,7 @@ impl Raw {
             adopted_packets: self.adopted_packets,
             adopted_bytes: 0,
             insight: None,
+            syn: None,
         };
         Ok(LiveFlow {
             record,

@@ -17,6 +17,7 @@ pub use state::{FlowState, TcpState};
 
 use crate::community_id::{Tuple, community_id};
 use crate::layer7::Insight;
+use crate::syn_fingerprint::SynFingerprint;
 use crate::table::EndReason;
 
 /// What a row does not know about its flow.
@@ -84,6 +85,8 @@ pub struct FlowRecord {
     pub adopted_bytes: u64,
     /// What its payloads said.
     pub insight: Option<Box<Insight>>,
+    /// The opener's SYN, of a capture.
+    pub syn: Option<Box<SynFingerprint>>,
 }
 
 /// A flow as another interface saw it.
@@ -233,6 +236,7 @@ impl FlowRecord {
             adopted_packets: row.adopted_packets.into(),
             adopted_bytes: row.adopted_bytes.into(),
             insight: None,
+            syn: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod tests;
 
 use crate::layer7::{self, Conn, Engine, Insight, Segment};
 use crate::record::FlowRecord;
+use crate::syn_fingerprint::SynFingerprint;
 use hashbrown::HashTable;
 use wire::flow::{HashKeys, StampedAt, row_flag};
 use wire::parse::{note, parse_inner};
@@ -114,6 +115,8 @@ pub struct EndedFlow {
     pub reason: EndReason,
     /// What its payloads said, if they were looked at and there were any.
     pub insight: Option<Box<Insight>>,
+    /// The opener's SYN, if it was seen and payloads were looked at.
+    pub syn: Option<Box<SynFingerprint>>,
 }
 
 /// What a table has seen. Every frame is in `in_flows` or in one of `rejects`.
@@ -159,6 +162,7 @@ struct Entry {
     key: FlowKey,
     row: FlowRow,
     conn: Option<Box<Conn>>,
+    syn: Option<Box<SynFingerprint>>,
 }
 
 /// The flows of a capture.
@@ -252,6 +256,7 @@ impl FlowTable {
             key: entry.key,
             row: entry.row,
             insight: end_conn(engine.as_deref_mut(), entry.conn.take(), &entry.row),
+            syn: entry.syn.take(),
         }));
         sort_by_end(&mut self.ended[begin..]);
     }
@@ -349,6 +354,7 @@ impl FlowTable {
                         row: entry.row,
                         reason,
                         insight: end_conn(self.engine.as_deref_mut(), entry.conn.take(), &entry.row),
+                        syn: entry.syn.take(),
                     });
                     self.totals.flows += 1;
                     entry.row = begin(packet, direction, frame.ts_ns);
@@ -362,6 +368,7 @@ impl FlowTable {
                     key,
                     row,
                     conn: None,
+                    syn: None,
                 })
             }
         };
@@ -446,6 +453,7 @@ impl FlowTable {
             row: removed.row,
             reason,
             insight: end_conn(self.engine.as_deref_mut(), removed.conn, &removed.row),
+            syn: removed.syn,
         });
     }
 }
@@ -466,6 +474,10 @@ fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &P
                 return;
             }
             let is_syn = packet.protocol == ip_proto::TCP && packet.tcp_flags & flag::SYN != 0;
+            if is_syn && packet.tcp_flags & flag::ACK == 0 {
+                let from_ip = frame.data.get(usize::from(packet.l3_at)..).unwrap_or_default();
+                entry.syn = SynFingerprint::of(from_ip).map(Box::new);
+            }
             if (packet.payload_len > 0 || is_syn) && packet.notes & UNREADABLE == 0 {
                 let client = FlowRecord::client_of(&entry.key, &entry.row);
                 let flow_id = FlowRecord::id_of(&entry.key, entry.row.first_ns);

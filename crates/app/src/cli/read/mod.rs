@@ -197,6 +197,7 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
         for flow in table.take_ended() {
             let mut record = record(&flow, interfaces);
             record.insight = flow.insight;
+            record.syn = flow.syn;
             if filter.is_none_or(|filter| filter.eval(&record)) {
                 sink.flow(record)?;
             } else {
