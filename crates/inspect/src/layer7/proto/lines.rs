@@ -1,5 +1,7 @@
 //! What protocols of lines have in common.
 
+use crate::layer7::protocol::Verdict;
+
 /// Longest line that is waited for; what is longer counts as a line of this length, and the rest of it is
 /// passed over.
 pub(super) const LINE_MAX: usize = 32 * 1024;
@@ -25,6 +27,112 @@ pub(super) fn first(bytes: &[u8], max: usize) -> Line<'_> {
         None if bytes.len() > max + 1 => Line::Long(&bytes[..max]),
         None => Line::More,
     }
+}
+
+/// Lines of one side, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lines {
+    is_passing_over: bool,
+}
+
+/// What comes next of a side's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    Line {
+        line: &'a [u8],
+        taken: usize,
+        /// It is longer, and the rest of it will be passed over.
+        is_cut: bool,
+    },
+    /// So many bytes belong to a line that was told already.
+    Pass(usize),
+    More,
+}
+
+impl Lines {
+    /// The next line, of which at most `max` bytes are told.
+    pub(super) fn next<'a>(&mut self, bytes: &'a [u8], max: usize) -> Next<'a> {
+        if self.is_passing_over {
+            let end = memchr::memchr(b'\n', bytes);
+            self.is_passing_over = end.is_none();
+            return Next::Pass(end.map_or(bytes.len(), |end| end + 1));
+        }
+        match first(bytes, max) {
+            Line::Whole(line, taken) => Next::Line {
+                line,
+                taken,
+                is_cut: false,
+            },
+            Line::Long(line) => {
+                self.is_passing_over = true;
+                Next::Line {
+                    line,
+                    taken: line.len(),
+                    is_cut: true,
+                }
+            }
+            Line::More => Next::More,
+        }
+    }
+}
+
+/// How well the first bytes of a side fit a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    No,
+    More,
+    Likely,
+    Certain,
+}
+
+impl Fit {
+    /// `Certain` if the bytes begin with one of these texts, upper or lower case.
+    pub(super) fn begins_any(bytes: &[u8], texts: &[&[u8]]) -> Self {
+        let mut fit = Self::No;
+        for text in texts {
+            match begins(bytes, text) {
+                Some(true) => return Self::Certain,
+                None => fit = Self::More,
+                Some(false) => {}
+            }
+        }
+        fit
+    }
+
+    /// No more than `Likely`.
+    pub(super) fn at_most_likely(self) -> Self {
+        self.min(Self::Likely)
+    }
+
+    /// The verdict of a protocol whose client is the flow's.
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self::No => Verdict::No,
+            Self::More => Verdict::NeedMore,
+            Self::Likely => Verdict::LIKELY,
+            Self::Certain => Verdict::CERTAIN,
+        }
+    }
+}
+
+/// The code of a reply of FTP or SMTP, and whether more lines of it follow.
+pub(super) fn reply(line: &[u8]) -> Option<(u16, bool)> {
+    let code = line
+        .get(..3)
+        .and_then(number)
+        .filter(|code| (100..700).contains(code))?;
+    match line.get(3) {
+        None | Some(b' ') => Some((code as u16, false)),
+        Some(b'-') => Some((code as u16, true)),
+        Some(_) => None,
+    }
+}
+
+/// Whether a text stands somewhere in the bytes, upper or lower case.
+pub(super) fn has(bytes: &[u8], text: &[u8]) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|window| window.eq_ignore_ascii_case(text))
 }
 
 /// A line's first word, and what follows it without the blanks between.

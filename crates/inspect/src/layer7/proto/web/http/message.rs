@@ -36,7 +36,7 @@ impl<'a> RequestLine<'a> {
     /// Host and port that stand in the target itself, of a request to a proxy.
     pub(super) fn authority(&self) -> Option<&'a [u8]> {
         let authority = if self.method == b"CONNECT" {
-            self.target
+            lines::word(self.target).0
         } else {
             let at = memchr::memmem::find(self.target, b"://")?;
             // A path may hold a whole URL.

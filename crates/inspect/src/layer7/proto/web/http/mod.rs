@@ -5,7 +5,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use super::super::lines::{self, Line};
+use super::super::lines::{self, Fit, Line};
 use crate::layer7::protocol::{Protocol, Seen, Session, Side, Transport, Verdict};
 
 pub(super) use message::{shown, split_authority, without_parameters};
@@ -59,14 +59,6 @@ impl Protocol for Http {
     fn session(&self) -> Box<dyn Session> {
         Box::<session::HttpSession>::default()
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
-    No,
-    More,
-    Likely,
-    Certain,
 }
 
 /// Methods that begin requests of nothing else if a path follows.

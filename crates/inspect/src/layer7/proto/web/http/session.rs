@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::super::super::lines::{self, LINE_MAX, Line};
+use super::super::super::lines::{self, Fit, LINE_MAX, Lines, Next};
 use super::super::credentials::{self, Credential};
 use super::super::{http2, websocket};
 use super::message::{Framing, RequestLine, shown, split_authority, text, without_parameters};
-use super::{Fit, without_blank_lines};
+use super::without_blank_lines;
 use crate::layer7::insight;
 use crate::layer7::protocol::{Login, Out, Protocol, Session, Side, Step};
 use crate::layer7::record::{self, Anomaly, Record, Severity};
@@ -36,7 +36,7 @@ struct Half {
     /// A field whose next line may continue it.
     field: Option<(Vec<u8>, Vec<u8>)>,
     fields: u32,
-    is_long_line: bool,
+    lines: Lines,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -219,15 +219,14 @@ impl HttpSession {
             self.halves[side.index()].state = State::Lost(false);
             return Turn::Took(0);
         }
-        let (line, taken) = match lines::first(bytes, LINE_MAX) {
-            Line::Whole(line, taken) => (line, taken),
-            Line::Long(line) => (line, line.len()),
-            Line::More => return Turn::Wait,
+        let mut lines = Lines::default();
+        let Next::Line { line, taken, .. } = lines.next(bytes, LINE_MAX) else {
+            return Turn::Wait;
         };
         let half = &mut self.halves[side.index()];
         *half = Half {
             state: State::Fields,
-            is_long_line: taken == line.len(),
+            lines,
             ..Half::default()
         };
         match side {
@@ -296,18 +295,10 @@ impl HttpSession {
     /// A line of a head, a trailer or between chunks.
     fn line(&mut self, side: Side, bytes: &[u8], out: &mut Out<'_>) -> Turn {
         let half = &mut self.halves[side.index()];
-        if half.is_long_line {
-            let end = memchr::memchr(b'\n', bytes);
-            half.is_long_line = end.is_none();
-            return Turn::Took(end.map_or(bytes.len(), |end| end + 1));
-        }
-        let (line, taken) = match lines::first(bytes, LINE_MAX) {
-            Line::Whole(line, taken) => (line, taken),
-            Line::Long(line) => {
-                half.is_long_line = true;
-                (line, line.len())
-            }
-            Line::More => return Turn::Wait,
+        let (line, taken) = match half.lines.next(bytes, LINE_MAX) {
+            Next::Line { line, taken, .. } => (line, taken),
+            Next::Pass(taken) => return Turn::Took(taken),
+            Next::More => return Turn::Wait,
         };
         match half.state {
             State::ChunkSize => self.chunk_size(side, line, taken, out),
