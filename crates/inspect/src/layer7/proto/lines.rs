@@ -99,11 +99,6 @@ impl Fit {
         fit
     }
 
-    /// No more than `Likely`.
-    pub(super) fn at_most_likely(self) -> Self {
-        self.min(Self::Likely)
-    }
-
     /// The verdict of a protocol whose client is the flow's.
     pub(super) fn verdict(self) -> Verdict {
         match self {
