@@ -5,13 +5,14 @@
 
 use crate::ai::{Ai, ingress};
 use crate::body::{Body, Received};
-use crate::live::Shared;
+use crate::live::{Live, Shared};
 use crate::refusal::Refusal;
-use crate::rest::Rest;
+use crate::rest::{Found, Rest};
 use crate::server::{ConnInfo, Handler};
 use crate::upstream::{Client, ClientSettings};
 use hyper::{Method, Request, Response, StatusCode};
 use llm::format::Format;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use store::outcome::Outcome;
@@ -34,38 +35,59 @@ impl Front {
     }
 }
 
+/// An answer in the making. Boxed, so that a connection keeps no room for it while there is none.
+type Answering = Pin<Box<dyn Future<Output = Response<Body>>>>;
+
 impl Handler for Front {
-    async fn handle(self: Rc<Self>, request: Request<Received>, conn: Rc<ConnInfo>) -> Response<Body> {
+    fn handle(
+        self: Rc<Self>,
+        request: Request<Received>,
+        conn: Rc<ConnInfo>,
+    ) -> impl Future<Output = Response<Body>> + 'static {
+        self.choose(request, conn)
+    }
+}
+
+impl Front {
+    fn choose(self: Rc<Self>, request: Request<Received>, conn: Rc<ConnInfo>) -> Answering {
         let live = self.shared.live();
         if let Some(found) = self.rest.find_exact(&live, &request) {
-            return self.rest.handle(request, &conn, &live, found).await;
+            return self.through_rest(request, conn, live, found);
         }
-        let path = request.uri().path().to_owned();
+        let uri = request.uri().clone();
+        let path = uri.path();
+        if let Some(prompt) = live.snapshot.prompts.get(path) {
+            let prompt = Arc::clone(prompt);
+            return Box::pin(async move {
+                if request.method() == Method::POST {
+                    return self.ai.handle_prompt(request, &conn, &live, prompt).await;
+                }
+                let refusal = Refusal::wrong_method("a prompt is called with POST");
+                self.ai.refuse(request, &conn, &refusal)
+            });
+        }
+        if let Some(document) = self.ai.prompt_document(&live, path, request.method()) {
+            return Box::pin(std::future::ready(document));
+        }
         let list_format = list_format(request.headers());
-        if let Some(prompt) = live.snapshot.prompts.get(path.as_str()) {
-            if request.method() == Method::POST {
-                let prompt = Arc::clone(prompt);
-                return self.ai.handle_prompt(request, &conn, prompt).await;
-            }
-            return self.ai.refuse(
-                request,
-                &conn,
-                &Refusal::wrong_method("a prompt is called with POST"),
-            );
-        }
-        if let Some(document) = self.ai.prompt_document(&live, &path, request.method()) {
-            return document;
-        }
-        let query = request.uri().query().map(str::to_owned);
-        let found = ingress::recognise(request.method(), &path, query.as_deref(), list_format);
-        if let Some(ingress) = found {
-            return self.ai.handle(request, &conn, ingress).await;
+        if let Some(ingress) = ingress::recognise(request.method(), path, uri.query(), list_format) {
+            return Box::pin(async move { self.ai.handle(request, &conn, &live, &ingress).await });
         }
         if !live.services.is_empty() {
             let found = self.rest.find_other(&live, &request);
-            return self.rest.handle(request, &conn, &live, found).await;
+            return self.through_rest(request, conn, live, found);
         }
-        self.ai.refuse(request, &conn, &nothing_here())
+        Box::pin(async move { self.ai.refuse(request, &conn, &nothing_here()) })
+    }
+
+    fn through_rest(
+        self: Rc<Self>,
+        request: Request<Received>,
+        conn: Rc<ConnInfo>,
+        live: Arc<Live>,
+        found: Found,
+    ) -> Answering {
+        Box::pin(async move { self.rest.handle(request, &conn, &live, found).await })
     }
 }
 

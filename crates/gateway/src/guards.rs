@@ -31,7 +31,7 @@ struct Findings {
 }
 
 /// The guardrails of one call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Guards {
     rails: Vec<Arc<Guardrail>>,
     found: Arc<Mutex<Findings>>,
@@ -53,6 +53,20 @@ fn word_guard(rail: &Guardrail, on: GuardOn) -> Option<&Arc<Guard>> {
     rail.guard.as_ref().filter(|_| looks_at(rail, on))
 }
 
+thread_local! {
+    /// Of all calls without guardrails, which find nothing.
+    static NOTHING: Arc<Mutex<Findings>> = Arc::default();
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            rails: Vec::new(),
+            found: NOTHING.with(Arc::clone),
+        }
+    }
+}
+
 impl Guards {
     /// Those that apply, each once.
     pub(crate) fn new<'a>(rails: impl Iterator<Item = &'a Arc<Guardrail>>, seed: u64) -> Self {
@@ -61,6 +75,9 @@ impl Guards {
             if !out.iter().any(|other| Arc::ptr_eq(other, rail)) {
                 out.push(Arc::clone(rail));
             }
+        }
+        if out.is_empty() {
+            return Self::default();
         }
         let findings = Findings {
             vault: Vault::new(seed),

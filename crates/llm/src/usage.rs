@@ -4,7 +4,10 @@
 //! Bedrock beside it; OpenAI counts reasoning inside the output, Google beside it. Here every token is
 //! in exactly one bucket, so that a price per bucket gives the cost.
 
+mod flat;
+
 use crate::format::Format;
+use flat::Flat;
 use serde_json::{Map, Value};
 
 /// Tokens by bucket. No token is in two; [`Usage::total`] is their sum.
@@ -134,6 +137,25 @@ pub fn of_response(format: Format, response: &Value) -> Option<Usage> {
     meter.usage()
 }
 
+/// As [`of_response`], from the text of the usage object alone: a call is metered without building a document.
+pub fn of_usage_text(format: Format, usage: &str) -> Option<Usage> {
+    match format {
+        Format::Chat => Flat::read(format, usage).as_ref().map(chat),
+        Format::Responses => Flat::read(format, usage).as_ref().map(responses),
+        Format::Messages => Flat::read(format, usage).as_ref().map(messages),
+        // Lists and choices between objects: rare enough for a document.
+        Format::GenerateContent | Format::Converse | Format::Cohere => {
+            let key = if format == Format::GenerateContent {
+                "usageMetadata"
+            } else {
+                "usage"
+            };
+            let usage = serde_json::from_str(usage).unwrap_or_default();
+            of_response(format, &Value::Object(Map::from_iter([(key.to_owned(), usage)])))
+        }
+    }
+}
+
 /// Is this the event of a Chat stream that carries only the counts? It comes because of
 /// `stream_options.include_usage`; a client that did not ask for it must not see it.
 pub fn is_usage_only_chunk(event: &Value) -> bool {
@@ -189,22 +211,30 @@ fn count_names(format: Format) -> &'static [&'static str] {
     }
 }
 
-/// The count at a path of keys; zero where it is absent or no whole number.
-fn count(counts: &Map<String, Value>, path: &[&str]) -> u64 {
-    let Some((first, rest)) = path.split_first() else {
-        return 0;
-    };
-    let found = rest.iter().fold(counts.get(*first), |value, key| value?.get(key));
-    found.and_then(whole).unwrap_or(0)
+/// Counts by their path of keys.
+trait Counts {
+    /// The count at a path; zero where it is absent or no whole number.
+    fn at(&self, path: &[&str]) -> u64;
+}
+
+impl Counts for Map<String, Value> {
+    fn at(&self, path: &[&str]) -> u64 {
+        let Some((first, rest)) = path.split_first() else {
+            return 0;
+        };
+        let found = rest.iter().fold(self.get(*first), |value, key| value?.get(key));
+        found.and_then(whole).unwrap_or(0)
+    }
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_f64().and_then(whole_of_f64))
 }
 
 /// Some providers write whole numbers as `12.0`.
-fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let number = value.as_f64()?;
-        // Exact below 2^53, which no count of tokens reaches.
-        (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64)
-    })
+fn whole_of_f64(number: f64) -> Option<u64> {
+    // Exact below 2^53, which no count of tokens reaches.
+    (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64)
 }
 
 /// Takes at most what is left, so that parts never sum to more than their whole.
@@ -214,57 +244,50 @@ fn take(left: &mut u64, wanted: u64) -> u64 {
     taken
 }
 
-fn chat(counts: &Map<String, Value>) -> Usage {
-    let prompt = count(counts, &["prompt_tokens"]);
-    let completion = count(counts, &["completion_tokens"]);
+fn chat(counts: &impl Counts) -> Usage {
+    let prompt = counts.at(&["prompt_tokens"]);
+    let completion = counts.at(&["completion_tokens"]);
     // xAI, and Google behind this format, count reasoning in the total alone.
-    let beside = count(counts, &["total_tokens"]).saturating_sub(prompt.saturating_add(completion));
-    let reported = count(counts, &["completion_tokens_details", "reasoning_tokens"]);
-    let cached = count(counts, &["prompt_tokens_details", "cached_tokens"]);
+    let beside = counts
+        .at(&["total_tokens"])
+        .saturating_sub(prompt.saturating_add(completion));
+    let reported = counts.at(&["completion_tokens_details", "reasoning_tokens"]);
+    let cached = counts.at(&["prompt_tokens_details", "cached_tokens"]);
     let mut usage = Usage::default();
     let mut left = prompt;
-    usage.cache_read = take(&mut left, cached.max(count(counts, &["prompt_cache_hit_tokens"])));
+    usage.cache_read = take(&mut left, cached.max(counts.at(&["prompt_cache_hit_tokens"])));
     usage.cache_write_5m = take(
         &mut left,
-        count(counts, &["prompt_tokens_details", "cache_write_tokens"]),
+        counts.at(&["prompt_tokens_details", "cache_write_tokens"]),
     );
-    usage.input_audio = take(
-        &mut left,
-        count(counts, &["prompt_tokens_details", "audio_tokens"]),
-    );
-    usage.input_image = take(
-        &mut left,
-        count(counts, &["prompt_tokens_details", "image_tokens"]),
-    );
+    usage.input_audio = take(&mut left, counts.at(&["prompt_tokens_details", "audio_tokens"]));
+    usage.input_image = take(&mut left, counts.at(&["prompt_tokens_details", "image_tokens"]));
     usage.input = left;
     let mut left = completion.saturating_add(beside);
     usage.reasoning = take(&mut left, reported.max(beside));
     usage.output_audio = take(
         &mut left,
-        count(counts, &["completion_tokens_details", "audio_tokens"]),
+        counts.at(&["completion_tokens_details", "audio_tokens"]),
     );
     usage.output_image = take(
         &mut left,
-        count(counts, &["completion_tokens_details", "image_tokens"]),
+        counts.at(&["completion_tokens_details", "image_tokens"]),
     );
     usage.output = left;
     usage
 }
 
-fn responses(counts: &Map<String, Value>) -> Usage {
-    let mut input = count(counts, &["input_tokens"]);
-    let mut output = count(counts, &["output_tokens"]);
-    let cache_read = take(
-        &mut input,
-        count(counts, &["input_tokens_details", "cached_tokens"]),
-    );
+fn responses(counts: &impl Counts) -> Usage {
+    let mut input = counts.at(&["input_tokens"]);
+    let mut output = counts.at(&["output_tokens"]);
+    let cache_read = take(&mut input, counts.at(&["input_tokens_details", "cached_tokens"]));
     let cache_write_5m = take(
         &mut input,
-        count(counts, &["input_tokens_details", "cache_write_tokens"]),
+        counts.at(&["input_tokens_details", "cache_write_tokens"]),
     );
     let reasoning = take(
         &mut output,
-        count(counts, &["output_tokens_details", "reasoning_tokens"]),
+        counts.at(&["output_tokens_details", "reasoning_tokens"]),
     );
     Usage {
         input,
@@ -276,19 +299,21 @@ fn responses(counts: &Map<String, Value>) -> Usage {
     }
 }
 
-fn messages(counts: &Map<String, Value>) -> Usage {
-    let mut output = count(counts, &["output_tokens"]);
+fn messages(counts: &impl Counts) -> Usage {
+    let mut output = counts.at(&["output_tokens"]);
     let reasoning = take(
         &mut output,
-        count(counts, &["output_tokens_details", "thinking_tokens"]),
+        counts.at(&["output_tokens_details", "thinking_tokens"]),
     );
-    let hour = count(counts, &["cache_creation", "ephemeral_1h_input_tokens"]);
-    let minutes = count(counts, &["cache_creation", "ephemeral_5m_input_tokens"]);
-    let mut written = count(counts, &["cache_creation_input_tokens"]).max(hour.saturating_add(minutes));
+    let hour = counts.at(&["cache_creation", "ephemeral_1h_input_tokens"]);
+    let minutes = counts.at(&["cache_creation", "ephemeral_5m_input_tokens"]);
+    let mut written = counts
+        .at(&["cache_creation_input_tokens"])
+        .max(hour.saturating_add(minutes));
     let cache_write_1h = take(&mut written, hour);
     Usage {
-        input: count(counts, &["input_tokens"]),
-        cache_read: count(counts, &["cache_read_input_tokens"]),
+        input: counts.at(&["input_tokens"]),
+        cache_read: counts.at(&["cache_read_input_tokens"]),
         cache_write_5m: written,
         cache_write_1h,
         output,
@@ -312,16 +337,16 @@ fn generate_content(counts: &Map<String, Value>) -> Usage {
         modality("promptTokensDetails", kind).saturating_sub(modality("cacheTokensDetails", kind))
     };
     let mut usage = Usage::default();
-    let mut left = count(counts, &["promptTokenCount"]);
-    usage.cache_read = take(&mut left, count(counts, &["cachedContentTokenCount"]));
+    let mut left = counts.at(&["promptTokenCount"]);
+    usage.cache_read = take(&mut left, counts.at(&["cachedContentTokenCount"]));
     usage.input_audio = take(&mut left, fresh("AUDIO"));
     usage.input_image = take(&mut left, fresh("IMAGE"));
-    usage.input = left.saturating_add(count(counts, &["toolUsePromptTokenCount"]));
-    let mut left = count(counts, &["candidatesTokenCount"]);
+    usage.input = left.saturating_add(counts.at(&["toolUsePromptTokenCount"]));
+    let mut left = counts.at(&["candidatesTokenCount"]);
     usage.output_audio = take(&mut left, modality("candidatesTokensDetails", "AUDIO"));
     usage.output_image = take(&mut left, modality("candidatesTokensDetails", "IMAGE"));
     usage.output = left;
-    usage.reasoning = count(counts, &["thoughtsTokenCount"]);
+    usage.reasoning = counts.at(&["thoughtsTokenCount"]);
     usage
 }
 
@@ -331,14 +356,14 @@ fn converse(counts: &Map<String, Value>) -> Usage {
     let hour = hours
         .filter_map(|item| whole(&item["inputTokens"]))
         .fold(0, u64::saturating_add);
-    let mut written = count(counts, &["cacheWriteInputTokens"]).max(hour);
+    let mut written = counts.at(&["cacheWriteInputTokens"]).max(hour);
     let cache_write_1h = take(&mut written, hour);
     Usage {
-        input: count(counts, &["inputTokens"]),
-        cache_read: count(counts, &["cacheReadInputTokens"]),
+        input: counts.at(&["inputTokens"]),
+        cache_read: counts.at(&["cacheReadInputTokens"]),
         cache_write_5m: written,
         cache_write_1h,
-        output: count(counts, &["outputTokens"]),
+        output: counts.at(&["outputTokens"]),
         ..Usage::default()
     }
 }
@@ -351,8 +376,8 @@ fn cohere(counts: &Map<String, Value>) -> Usage {
         "tokens"
     };
     Usage {
-        input: count(counts, &[unit, "input_tokens"]),
-        output: count(counts, &[unit, "output_tokens"]),
+        input: counts.at(&[unit, "input_tokens"]),
+        output: counts.at(&[unit, "output_tokens"]),
         ..Usage::default()
     }
 }

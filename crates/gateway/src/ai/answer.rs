@@ -8,7 +8,7 @@ use super::{Operation, Reply, id_text, insert_id, prompt};
 use crate::body::{Body, BodyError};
 use crate::refusal::Refusal;
 use hyper::body::{Body as HttpBody, Bytes, Frame};
-use hyper::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::{HeaderMap, Response, StatusCode};
 use llm::answer::Answer as ModelAnswer;
 use llm::canonical::PartKind;
@@ -57,17 +57,18 @@ impl Answer {
     /// The response, with the call ended or handed to the stream that will end it.
     pub(super) fn into_response(self, mut call: Call, reply: &Reply) -> Response<Body> {
         let id = id_text(&reply.request_id);
-        let mut headers = HeaderMap::new();
+        // Growing costs more than room.
+        let mut headers = HeaderMap::with_capacity(12);
         insert_id(&mut headers, &id);
         if !call.record.dropped.is_empty()
             && let Ok(dropped) = HeaderValue::from_str(&call.record.dropped)
         {
-            headers.insert("x-weir-dropped", dropped);
+            headers.insert(HeaderName::from_static("x-weir-dropped"), dropped);
         }
         if !call.record.provider.is_empty() {
             let model = format!("{}/{}", call.record.provider, call.record.model);
             if let Ok(model) = HeaderValue::from_str(&model) {
-                headers.insert("x-weir-model", model);
+                headers.insert(HeaderName::from_static("x-weir-model"), model);
             }
         }
         let body = match self {
@@ -315,14 +316,12 @@ struct UsageFields<'a> {
 fn usage_of(format: Format, body: &[u8]) -> Result<Option<Usage>, String> {
     let fields: UsageFields<'_> =
         serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON object: {error}"))?;
-    let mut document = serde_json::Map::new();
-    for (name, raw) in [("usage", fields.usage), ("usageMetadata", fields.usage_metadata)] {
-        if let Some(raw) = raw {
-            let value = serde_json::from_str(raw.get()).unwrap_or_default();
-            document.insert(name.to_owned(), value);
-        }
-    }
-    Ok(llm::usage::of_response(format, &Value::Object(document)))
+    let usage = if format == Format::GenerateContent {
+        fields.usage_metadata
+    } else {
+        fields.usage
+    };
+    Ok(usage.and_then(|usage| llm::usage::of_usage_text(format, usage.get())))
 }
 
 fn blocked_refusal(name: &str) -> Refusal {

@@ -14,7 +14,7 @@ use crate::body::{Body, BodyError};
 use crate::limits::Want;
 use crate::live::Live;
 use crate::refusal::Refusal;
-use crate::upstream::{Fault, Timeouts, UpstreamError};
+use crate::upstream::{Fault, Reply, Timeouts, UpstreamError};
 use hyper::body::Bytes;
 use hyper::http::header::CONTENT_TYPE;
 use hyper::http::{Response, StatusCode};
@@ -166,15 +166,11 @@ impl Ai {
         };
         let wants: Vec<Want<'_>> = target.provider.limits.iter().map(want).collect();
         match self.shared.limits.take_all(&wants, crate::clock::now_ns()) {
-            Ok(taken) => call.places.extend(taken),
+            Ok(taken) => call.takes(taken),
             Err(reached) => return Some(super::limited(wants[reached.index].limit, reached.wait_ns)),
         }
         let of_tokens = wants.iter().filter(|want| want.limit.kind == LimitKind::Tokens);
-        call.token_limits.extend(of_tokens.map(|want| TokenLimit {
-            limit: want.limit.clone(),
-            subject: want.subject,
-            taken: want.amount,
-        }));
+        call.token_limits.extend(of_tokens.map(TokenLimit::of));
         None
     }
 
@@ -203,7 +199,8 @@ impl Ai {
         if !outgoing.dropped.is_empty() {
             call.record.dropped = super::bounded(&outgoing.dropped.join(", ")).into();
         }
-        let request = super::send::request(job, target, key, &outgoing, wire, &self.vertex).await?;
+        let token = super::send::token(provider, key, &self.vertex).await?;
+        let request = super::send::request(job, target, key, &outgoing, wire, token.as_deref())?;
         let left = deadline.saturating_duration_since(Instant::now());
         let first_byte = Duration::from_millis(provider.first_byte_timeout_ms).min(left);
         let timeouts = Timeouts {
@@ -215,21 +212,20 @@ impl Ai {
         let sent = Instant::now();
         call.estimate.was_sent = true;
         call.target = Some(target.clone());
-        let reply = self.upstream.call(&origin, request, &timeouts).await;
-        let reply = reply.map_err(|error| unreachable(&error, call))?;
-        call.record.latency.connect_us = reply.timing.connect_us;
-        let response = reply.response;
+        let reply = self.upstream.try_call(&origin, request, &timeouts, false).await;
+        let Reply { response, timing, .. } = reply.map_err(|failure| unreachable(&failure.error, call))?;
+        call.record.latency.connect_us = timing.connect_us;
         if !response.status().is_success() {
             call.estimate.was_sent = false;
-            let trouble = error_answer(response, key).await;
+            let trouble = Box::pin(error_answer(response, key)).await;
             if matches!(trouble.next, Next::GiveUp | Next::NotHere) {
                 state.succeeded(micros(sent.elapsed()).into());
             }
             return Err(trouble.into());
         }
         if job.is_stream() {
-            self.stream(call, job, target, response, wire, &outgoing, (sent, state))
-                .await
+            let stream = self.stream(call, job, target, response, wire, &outgoing, (sent, state));
+            Box::pin(stream).await
         } else {
             self.whole(call, job, target, response, wire, &outgoing, (sent, state))
                 .await

@@ -2,13 +2,15 @@
 //! left and dropped everything, it is settled and recorded once.
 
 use super::prompt_count::PromptCount;
-use crate::limits::Taken;
+use crate::limits::{Taken, Want};
 use crate::live::Shared;
 use hyper::http::StatusCode;
 use llm::estimate::TextCount;
 use llm::money;
 use llm::usage::Usage;
+use policy::gateway::limit::Limit;
 use policy::gateway::snapshot::{Consumer, Target};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 use store::calls::{AuditRecord, CallRecord};
@@ -59,11 +61,40 @@ pub struct Estimate {
 #[derive(Debug)]
 pub struct TokenLimit {
     /// The limit.
-    pub limit: policy::gateway::limit::Limit,
+    pub limit: Limit,
     /// Whose count.
     pub subject: u64,
     /// What was taken when the call began.
     pub taken: u64,
+}
+
+impl TokenLimit {
+    /// Of what was taken.
+    pub fn of(want: &Want<'_>) -> Self {
+        // All but the words, which no count needs.
+        let Limit {
+            id,
+            kind,
+            amount,
+            window_ns,
+            burst,
+            per,
+            text: _,
+        } = *want.limit;
+        Self {
+            limit: Limit {
+                id,
+                kind,
+                amount,
+                window_ns,
+                burst,
+                per,
+                text: String::new(),
+            },
+            subject: want.subject,
+            taken: want.amount,
+        }
+    }
 }
 
 /// Bodies for audit, scrubbed.
@@ -121,6 +152,20 @@ impl Call {
         self.record.team = Arc::clone(&consumer.team);
         self.record.consumer = Arc::clone(&consumer.name);
         self.record.key_id = Arc::clone(key_id);
+    }
+
+    /// Keeps places until its end.
+    pub fn takes(&mut self, taken: Vec<Taken>) {
+        if self.places.is_empty() {
+            self.places = taken;
+        } else {
+            self.places.extend(taken);
+        }
+    }
+
+    /// Where it came from.
+    pub fn source(&self) -> IpAddr {
+        self.record.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// Microseconds since the arrival.

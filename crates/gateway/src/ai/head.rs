@@ -14,6 +14,8 @@ use std::ops::Range;
 pub(super) struct Head {
     /// The model asked for.
     pub(super) model: String,
+    /// Where its value stands in the body, quotes included, if the body names it and without escapes.
+    pub(super) model_at: Option<Range<usize>>,
     /// A stream is asked for.
     pub(super) stream: bool,
     /// The most tokens of the answer, where the request says.
@@ -79,25 +81,20 @@ pub(super) fn read(
     path_stream: bool,
 ) -> Result<Head, BadBody> {
     // serde does not look into the texts that it skips.
-    if let Err(error) = std::str::from_utf8(body) {
-        return Err(BadBody {
-            message: format!("the body is not UTF-8 after {} bytes", error.valid_up_to()),
-            param: None,
-        });
-    }
+    let body = std::str::from_utf8(body).map_err(|error| BadBody {
+        message: format!("the body is not UTF-8 after {} bytes", error.valid_up_to()),
+        param: None,
+    })?;
     // serde would take an array for an object whose fields it lists.
-    if body
-        .trim_ascii_start()
-        .first()
-        .is_some_and(|&first| first != b'{')
-        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    if body.trim_ascii_start().starts_with(|first: char| first != '{')
+        && serde_json::from_str::<IgnoredAny>(body).is_ok()
     {
         return Err(BadBody {
             message: "the body must be a JSON object".to_owned(),
             param: None,
         });
     }
-    let fields: Fields<'_> = serde_json::from_slice(body).map_err(|error| describe(body, &error))?;
+    let fields: Fields<'_> = serde_json::from_str(body).map_err(|error| describe(body, &error))?;
     let mut head = Head {
         stream: path_stream,
         n: 1,
@@ -107,9 +104,11 @@ pub(super) fn read(
         Some(model) => model.to_owned(),
         None => {
             let model = text(fields.model, "model")?.filter(|model| !model.is_empty());
-            model
-                .ok_or_else(|| bad("`model` is missing: name the model to ask", "model"))?
-                .into_owned()
+            let model = model.ok_or_else(|| bad("`model` is missing: name the model to ask", "model"))?;
+            if matches!(model, Cow::Borrowed(_)) {
+                head.model_at = place_in(body, fields.model);
+            }
+            model.into_owned()
         }
     };
     match format {
@@ -193,6 +192,14 @@ fn model_in_form(body: &[u8]) -> Option<Range<usize>> {
     Some(start..end)
 }
 
+/// Where in the body a value stands that was read from it without a copy.
+fn place_in(body: &str, raw: Option<&RawValue>) -> Option<Range<usize>> {
+    let raw = raw?.get();
+    let start = (raw.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let place = start..start.checked_add(raw.len())?;
+    (body.get(place.clone())? == raw).then_some(place)
+}
+
 fn bad(message: &str, param: &str) -> BadBody {
     BadBody {
         message: message.to_owned(),
@@ -200,10 +207,10 @@ fn bad(message: &str, param: &str) -> BadBody {
     }
 }
 
-fn describe(body: &[u8], error: &serde_json::Error) -> BadBody {
+fn describe(body: &str, error: &serde_json::Error) -> BadBody {
     let message = if body.is_empty() {
         "the body is empty: expected a JSON object".to_owned()
-    } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+    } else if serde_json::from_str::<IgnoredAny>(body).is_ok() {
         // JSON, and so the fault is a repeated field or that it is no object.
         format!("the body must be a JSON object that names each field once: {error}")
     } else {
@@ -313,6 +320,18 @@ mod tests {
         }
         let error = read(Format::Chat, b"{\"model\":\"\xff\"}", None, false).unwrap_err();
         assert!(error.message.contains("not UTF-8 after 10 bytes"), "{error}");
+    }
+
+    #[test]
+    fn the_model_has_a_place() {
+        let check = |body: &str, expected: Option<&str>| {
+            let head = read(Format::Chat, body.as_bytes(), None, false).unwrap();
+            assert_eq!(head.model_at.map(|place| &body[place]), expected, "{body}");
+        };
+        check(r#"{"messages":["model"], "model" : "a/b" }"#, Some("\"a/b\""));
+        check(r#"{"model":"\u0061"}"#, None);
+        let head = read(Format::GenerateContent, b"{}", Some("g"), false).unwrap();
+        assert_eq!(head.model_at, None);
     }
 
     #[test]

@@ -28,13 +28,13 @@ pub enum Operation {
 
 /// An AI request by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ingress<'a> {
+pub struct Ingress {
     /// What is asked for.
     pub operation: Operation,
     /// In whose words.
     pub format: Format,
     /// The model, where the path names it; percent-encoded as it came.
-    pub model: Option<&'a str>,
+    pub model: Option<Box<str>>,
     /// A stream is asked for by the path.
     pub stream: bool,
     /// Gemini's stream as a JSON array instead of server-sent events.
@@ -43,7 +43,7 @@ pub struct Ingress<'a> {
     pub batch: bool,
 }
 
-impl Ingress<'_> {
+impl Ingress {
     /// All but lists of models is asked for with POST. What is not done here is so with any method.
     pub fn needs_post(&self) -> bool {
         use Operation::{ListModels, ShowModel, Unsupported};
@@ -52,19 +52,14 @@ impl Ingress<'_> {
 }
 
 /// Reads a path. `list_format` is that of the client's lists of models, which all are at `/v1/models`. `None`: no AI path.
-pub fn recognise<'a>(
-    method: &Method,
-    path: &'a str,
-    query: Option<&str>,
-    list_format: Format,
-) -> Option<Ingress<'a>> {
+pub fn recognise(method: &Method, path: &str, query: Option<&str>, list_format: Format) -> Option<Ingress> {
     use Operation::{
         Chat, Completion, CountTokens, Embeddings, ListModels, Passthrough, Rerank, ShowModel, Unsupported,
     };
-    let found = |operation, format, model| Ingress {
+    let found = |operation, format, model: Option<&str>| Ingress {
         operation,
         format,
-        model,
+        model: model.map(Into::into),
         stream: false,
         json_array: false,
         batch: false,
@@ -136,12 +131,12 @@ pub fn below_version(target: &str) -> &str {
 
 /// A path under `/v1beta/models`: what stands behind the last colon is the operation, so that a model's
 /// name may hold slashes and colons.
-fn gemini<'a>(
+fn gemini(
     is_get: bool,
-    rest: &'a str,
+    rest: &str,
     query: Option<&str>,
-    found: impl Fn(Operation, Format, Option<&'a str>) -> Ingress<'a>,
-) -> Option<Ingress<'a>> {
+    found: impl Fn(Operation, Format, Option<&str>) -> Ingress,
+) -> Option<Ingress> {
     let format = Format::GenerateContent;
     if is_get {
         return match rest.strip_prefix('/') {
@@ -196,7 +191,7 @@ mod tests {
                         "{:?} {} {}{marks}",
                         i.operation,
                         i.format.as_str(),
-                        i.model.unwrap_or("-")
+                        i.model.as_deref().unwrap_or("-")
                     )
                 },
             );

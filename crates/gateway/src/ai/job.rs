@@ -10,7 +10,7 @@ use crate::guards::Guards;
 use crate::refusal::Refusal;
 use hyper::body::Bytes;
 use hyper::http::StatusCode;
-use hyper::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use llm::canonical::{ConvertError, Request};
 use llm::catalogue::{Catalogue, Features};
 use llm::convert::{StreamOptions, WriteStream};
@@ -29,7 +29,11 @@ use store::outcome::Outcome;
 const HARD_MAX_TOKENS: u64 = 4096;
 
 /// Headers of a client that mean something to a provider of the same format, and hold no secret.
-const FORWARDED: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
+static FORWARDED: [HeaderName; 3] = [
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("openai-beta"),
+];
 
 /// What is to be done.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub(super) struct Job {
     /// The client's body.
     pub(super) body: Bytes,
     /// The same, read, where somebody had to; it then goes out instead of the body.
-    pub(super) request: Option<Request>,
+    pub(super) request: Option<Box<Request>>,
     /// The prompt that stands behind the request.
     pub(super) prompt: Option<Arc<Prompt>>,
     pub(super) guards: Guards,
@@ -58,15 +62,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(
-        ingress: &Ingress<'_>,
-        head: Head,
-        body: Bytes,
-        headers: &HeaderMap,
-        path: &str,
-    ) -> Self {
+    pub(super) fn new(ingress: &Ingress, head: Head, body: Bytes, headers: &HeaderMap, path: &str) -> Self {
         let mut forwarded = HeaderMap::new();
-        for name in FORWARDED {
+        for name in &FORWARDED {
             for value in headers.get_all(name) {
                 forwarded.append(name, value.clone());
             }
@@ -150,7 +148,7 @@ impl Job {
             let before = request.clone();
             guards.request(&mut request).map_err(|name| blocked(&name))?;
             if request != before {
-                self.request = Some(request);
+                self.request = Some(Box::new(request));
             }
             return Ok(());
         }
@@ -283,7 +281,7 @@ impl Job {
                 };
                 let read;
                 let request = if operation == self.operation {
-                    self.request.as_ref()
+                    self.request.as_deref()
                 } else {
                     read = self.read_json().and_then(|body| {
                         completions::read_request(body).map_err(|error| convert_refusal(&error))

@@ -12,6 +12,7 @@ mod candidates;
 mod head;
 pub mod ingress;
 mod job;
+mod known;
 mod list;
 pub mod pool;
 mod prompt;
@@ -34,12 +35,13 @@ use crate::upstream::Client;
 use crate::upstream::trust::Trust;
 use call::{Audit, Call, TokenLimit};
 use hyper::body::Bytes;
-use hyper::http::header::{CONTENT_TYPE, HeaderValue};
+use hyper::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::{HeaderMap, Request, Response, StatusCode};
 use ingress::{Ingress, Operation};
 use job::Job;
 use llm::format::Format;
+use policy::gateway::compile::NoModel;
 use policy::gateway::limit::{Limit, LimitKind, Per};
 use policy::gateway::snapshot::{Consumer, Model, Prompt};
 use prompt_count::PromptCount;
@@ -55,6 +57,7 @@ pub struct Ai {
     shared: Arc<Shared>,
     upstream: Client,
     vertex: vertex::Tokens,
+    models: known::Models,
     /// Any numbers, for ids and draws; seeded by the operating system.
     random: Cell<u64>,
 }
@@ -75,6 +78,7 @@ impl Ai {
             shared,
             vertex: vertex::Tokens::new(upstream.clone(), trust),
             upstream,
+            models: known::Models::default(),
             random: Cell::new(seed),
         }
     }
@@ -93,15 +97,17 @@ impl Ai {
         &self,
         request: Request<Received>,
         conn: &ConnInfo,
-        ingress: Ingress<'_>,
+        live: &Arc<Live>,
+        ingress: &Ingress,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let mut call = self.call(&parts, conn, protocol(&ingress));
+        let (mut parts, body) = request.into_parts();
+        let mut call = self.call(&parts, conn, protocol(ingress));
         let reply = Reply {
             format: ingress.format,
             request_id: call.record.request_id,
         };
-        match self.serve(&mut call, parts, body, conn, &ingress).await {
+        let served = self.serve(&mut call, &mut parts, body.into(), live, ingress);
+        match served.await {
             Ok(answer) => answer.into_response(call, &reply),
             Err(refusal) => refused(&mut call, &refusal, &reply),
         }
@@ -112,16 +118,18 @@ impl Ai {
         &self,
         request: Request<Received>,
         conn: &ConnInfo,
+        live: &Arc<Live>,
         prompt: Arc<Prompt>,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let mut call = self.call(&parts, conn, Protocol::Prompt);
         call.record.service = Arc::clone(&prompt.name);
         let reply = Reply {
             format: Format::Chat,
             request_id: call.record.request_id,
         };
-        match self.serve_prompt(&mut call, parts, body, conn, prompt).await {
+        let served = self.serve_prompt(&mut call, &mut parts, body.into(), live, prompt);
+        match served.await {
             Ok(answer) => answer.into_response(call, &reply),
             Err(refusal) => refused(&mut call, &refusal, &reply),
         }
@@ -179,27 +187,26 @@ impl Ai {
     async fn serve(
         &self,
         call: &mut Call,
-        mut parts: Parts,
-        body: Received,
-        conn: &ConnInfo,
-        ingress: &Ingress<'_>,
+        parts: &mut Parts,
+        body: Body,
+        live: &Arc<Live>,
+        ingress: &Ingress,
     ) -> Result<answer::Answer, Refusal> {
-        let live = self.shared.live();
         if ingress.needs_post() && parts.method != hyper::Method::POST {
             return Err(Refusal::wrong_method("this is asked for with POST"));
         }
-        let principal = auth::authenticate(&mut parts, &live, &self.shared, conn.peer.ip())?;
+        let principal = auth::authenticate(parts, live, &self.shared, call.source())?;
         call.asked_by(&principal.consumer, &principal.key_id);
-        let path_model = ingress.model.map(percent_decode).transpose()?;
+        let path_model = ingress.model.as_deref().map(percent_decode).transpose()?;
         match ingress.operation {
             Operation::Unsupported => return Err(unsupported(parts.uri.path())),
             Operation::ListModels => {
-                let list = list::all(&live, &principal.consumer, ingress.format, parts.uri.query());
+                let list = list::all(live, &principal.consumer, ingress.format, parts.uri.query());
                 return Ok(answer::Answer::local(&list));
             }
             Operation::ShowModel => {
                 let name = path_model.unwrap_or_default();
-                let found = list::one(&live, &principal.consumer, ingress.format, &name);
+                let found = list::one(live, &principal.consumer, ingress.format, &name);
                 return found
                     .map(|model| answer::Answer::local(&model))
                     .ok_or_else(|| unknown_model(&name));
@@ -221,21 +228,20 @@ impl Ai {
         let head = head.map_err(|bad| Refusal::bad_request(bad.message, bad.param))?;
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         let target = ingress::below_version(target);
-        let job = Job::new(ingress, head, body, &parts.headers, target);
-        self.run(call, job, &principal, &live).await
+        let mut job = Job::new(ingress, head, body, &parts.headers, target);
+        self.run(call, &mut job, &principal, live).await
     }
 
     async fn serve_prompt(
         &self,
         call: &mut Call,
-        mut parts: Parts,
-        body: Received,
-        conn: &ConnInfo,
+        parts: &mut Parts,
+        body: Body,
+        live: &Arc<Live>,
         prompt: Arc<Prompt>,
     ) -> Result<answer::Answer, Refusal> {
-        let live = self.shared.live();
         let is_open = prompt.auth.contains(&policy::gateway::document::Auth::None);
-        let principal = match auth::authenticate(&mut parts, &live, &self.shared, conn.peer.ip()) {
+        let principal = match auth::authenticate(parts, live, &self.shared, call.source()) {
             Ok(principal) => principal,
             Err(_) if is_open => anybody(),
             Err(refusal) => return Err(refusal),
@@ -262,15 +268,15 @@ impl Ai {
         let body = Bytes::from(chat.to_string());
         let head = head::read(Format::Chat, &body, None, false)
             .map_err(|bad| Refusal::bad_request(bad.message, bad.param))?;
-        let job = Job::of_prompt(prompt, head, body)?;
+        let mut job = Job::of_prompt(prompt, head, body)?;
         // Who may call a prompt may use its model through it.
-        self.run_model(call, job, &principal, &live).await
+        self.run_model(call, &mut job, &principal, live).await
     }
 
     async fn run(
         &self,
         call: &mut Call,
-        job: Job,
+        job: &mut Job,
         principal: &Principal,
         live: &Arc<Live>,
     ) -> Result<answer::Answer, Refusal> {
@@ -285,7 +291,7 @@ impl Ai {
     async fn run_model(
         &self,
         call: &mut Call,
-        mut job: Job,
+        job: &mut Job,
         principal: &Principal,
         live: &Arc<Live>,
     ) -> Result<answer::Answer, Refusal> {
@@ -295,7 +301,8 @@ impl Ai {
         if let Some(user) = &job.head.user {
             call.record.user = bounded(user).into();
         }
-        let model = find_model(live, &job.head.model)?;
+        let name = &job.head.model;
+        let model = self.models.find(live, name).map_err(|why| no_model(name, why))?;
         let settings = &live.snapshot.settings;
         // What a prompt says beside its variables is its author's, not the caller's.
         job.strict = job.prompt.is_none() && consumer.strict.unwrap_or(settings.strict);
@@ -307,8 +314,8 @@ impl Ai {
             .chain(&consumer.limits)
             .chain(&model.limits);
         self.take_limits(call, limits, principal, &model.name, tokens)?;
-        self.guard(call, &mut job, consumer, &model, live)?;
-        if ingress_counts(&job) {
+        self.guard(call, job, consumer, &model, live)?;
+        if ingress_counts(job) {
             return job.count_locally();
         }
         let cache = model.cache.or(settings.cache).filter(|_| job.is_cacheable());
@@ -321,9 +328,9 @@ impl Ai {
             return Ok(answer::Answer::Cached(entry));
         }
         let order = candidates::order(&model, live, self.chance(), crate::clock::unix_ms());
-        self.reserve(call, &mut job, consumer, &order).await?;
+        self.reserve(call, job, consumer, &order).await?;
         let store = cache.zip(key);
-        let answer = self.attempts(call, &job, &model, &order, live).await?;
+        let answer = self.attempts(call, job, &model, &order, live).await?;
         Ok(answer.kept_in(store))
     }
 
@@ -347,13 +354,9 @@ impl Ai {
         let wants: Vec<Want<'_>> = limits.map(want).collect();
         let taken = self.shared.limits.take_all(&wants, crate::clock::now_ns());
         let taken = taken.map_err(|reached| limited(wants[reached.index].limit, reached.wait_ns))?;
-        call.places.extend(taken);
+        call.takes(taken);
         let of_tokens = wants.iter().filter(|want| want.limit.kind == LimitKind::Tokens);
-        call.token_limits.extend(of_tokens.map(|want| TokenLimit {
-            limit: want.limit.clone(),
-            subject: want.subject,
-            taken: want.amount,
-        }));
+        call.token_limits.extend(of_tokens.map(TokenLimit::of));
         Ok(())
     }
 
@@ -501,26 +504,23 @@ fn limited(limit: &Limit, wait_ns: u64) -> Refusal {
     refusal
 }
 
-fn find_model(live: &Live, name: &str) -> Result<Arc<Model>, Refusal> {
-    use policy::gateway::compile::NoModel;
-    live.snapshot
-        .model(name, &live.catalogue)
-        .map_err(|why| match why {
-            NoModel::Unknown => unknown_model(name),
-            NoModel::Ambiguous(names) => Refusal {
-                param: Some("model".to_owned()),
-                ..Refusal::new(
-                    Outcome::UnknownModel,
-                    StatusCode::BAD_REQUEST,
-                    "ambiguous_model",
-                    format!(
-                        "several providers have `{}`: ask for one of {}",
-                        bounded(name),
-                        names.join(", ")
-                    ),
-                )
-            },
-        })
+fn no_model(name: &str, why: NoModel) -> Refusal {
+    match why {
+        NoModel::Unknown => unknown_model(name),
+        NoModel::Ambiguous(names) => Refusal {
+            param: Some("model".to_owned()),
+            ..Refusal::new(
+                Outcome::UnknownModel,
+                StatusCode::BAD_REQUEST,
+                "ambiguous_model",
+                format!(
+                    "several providers have `{}`: ask for one of {}",
+                    bounded(name),
+                    names.join(", ")
+                ),
+            )
+        },
+    }
 }
 
 fn unknown_model(name: &str) -> Refusal {
@@ -577,7 +577,7 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-async fn read_body(body: Received, limit: u64) -> Result<Bytes, Refusal> {
+async fn read_body(body: Body, limit: u64) -> Result<Bytes, Refusal> {
     use crate::body::BodyError;
     body.collect(limit).await.map_err(|error| match error {
         BodyError::TooLarge { limit } => Refusal::new(
@@ -620,23 +620,27 @@ fn refused(call: &mut Call, refusal: &Refusal, reply: &Reply) -> Response<Body> 
 }
 
 fn insert_id(headers: &mut HeaderMap, id: &str) {
+    const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+    const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     if let Ok(id) = HeaderValue::from_str(id) {
         // OpenAI's and Anthropic's SDKs look for one of these.
-        headers.insert("request-id", id.clone());
-        headers.insert("x-request-id", id);
+        headers.insert(REQUEST_ID, id.clone());
+        headers.insert(X_REQUEST_ID, id);
     }
 }
 
 /// A request's id as it is shown.
 pub fn id_text(id: &[u8; 16]) -> String {
-    use std::fmt::Write as _;
-    id.iter().fold(String::with_capacity(36), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * id.len());
+    for byte in id {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+    text
 }
 
-fn protocol(ingress: &Ingress<'_>) -> Protocol {
+fn protocol(ingress: &Ingress) -> Protocol {
     match (ingress.operation, ingress.format) {
         (Operation::Chat, format) => wire_protocol(format),
         (Operation::Completion, _) => Protocol::Completions,

@@ -11,6 +11,7 @@ use llm::format::Format;
 use llm::presets::{self, Auth};
 use llm::sigv4;
 use policy::gateway::snapshot::{Provider, ProviderKey, Target};
+use std::sync::Arc;
 use store::outcome::Outcome;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -41,18 +42,35 @@ fn operation(job: &Job, preset: &presets::Preset, wire: Format) -> presets::Oper
     }
 }
 
-/// Builds the request.
+/// The access token of a provider that wants one in the place of its key.
 ///
 /// # Errors
-/// The provider does not offer the operation, or a credential cannot be had.
-pub(super) async fn request(
+/// It cannot be had.
+pub(super) async fn token(
+    provider: &Provider,
+    key: Option<&ProviderKey>,
+    tokens: &vertex::Tokens,
+) -> Result<Option<Arc<str>>, Refusal> {
+    let (Auth::ServiceAccount, Some(key)) = (provider.preset.auth, key) else {
+        return Ok(None);
+    };
+    // Much that seldom happens.
+    let token = Box::pin(tokens.get(key)).await;
+    token.map(Some).map_err(|words| misconfigured(provider, &words))
+}
+
+/// Builds the request; `token` is that of [`token`].
+///
+/// # Errors
+/// The provider does not offer the operation, or a credential cannot be used.
+pub(super) fn request(
     job: &Job,
     target: &Target,
     key: Option<&ProviderKey>,
     outgoing: &Outgoing,
     wire: Format,
-    tokens: &vertex::Tokens,
-) -> Result<Request<Body>, Refusal> {
+    token: Option<&str>,
+) -> Result<Box<Request<Body>>, Refusal> {
     let provider = &*target.provider;
     let preset = provider.preset;
     let operation = operation(job, preset, wire);
@@ -73,12 +91,14 @@ pub(super) async fn request(
         }
     };
     let path = format!("{}{below}", provider.base_path);
-    let mut request = Request::new(Body::full(outgoing.body.clone()));
+    let mut request = Box::new(Request::new(Body::full(outgoing.body.clone())));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path
         .parse()
         .map_err(|_| misconfigured(provider, "its address with this model is no path"))?;
     let headers = request.headers_mut();
+    // With those of `authorize` and `host`, mostly; growing costs more than room.
+    headers.reserve(12);
     let is_stream = job.is_stream();
     // Clients say all kinds of things of a body that was read as JSON.
     let content_type = if job.operation == Operation::Passthrough {
@@ -111,19 +131,19 @@ pub(super) async fn request(
         }
     }
     if let Some(key) = key {
-        authorize(provider, key, headers, &path, &outgoing.body, tokens).await?;
+        authorize(provider, key, headers, &path, &outgoing.body, token)?;
     }
     Ok(request)
 }
 
 /// Adds the credential in the provider's own way.
-async fn authorize(
+fn authorize(
     provider: &Provider,
     key: &ProviderKey,
     headers: &mut HeaderMap,
     path: &str,
     body: &[u8],
-    tokens: &vertex::Tokens,
+    token: Option<&str>,
 ) -> Result<(), Refusal> {
     let secret = |text: &str| {
         let mut value = HeaderValue::try_from(text).ok()?;
@@ -147,10 +167,7 @@ async fn authorize(
             headers.insert(HeaderName::from_static(name), value);
         }
         Auth::ServiceAccount => {
-            let token = tokens
-                .get(key)
-                .await
-                .map_err(|words| misconfigured(provider, &words))?;
+            let token = token.unwrap_or_default();
             let value = secret(&format!("Bearer {token}")).ok_or_else(no_header)?;
             headers.insert(AUTHORIZATION, value);
         }

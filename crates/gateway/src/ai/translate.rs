@@ -171,14 +171,19 @@ impl Plan<'_> {
             };
             more.push(place(body, field)?);
         }
-        let mut out: Option<Vec<u8>> = None;
+        let is_renamed = self.ingress != Format::GenerateContent && self.model != self.head.model;
+        let mut out = if is_renamed {
+            with_model_at(body, self.head, self.model)
+        } else {
+            None
+        };
+        let has_name = !is_renamed || out.is_some();
         let mut set = |path: &[&str], value: &str| -> Result<(), TranslateError> {
             let changed = splice::set(out.as_deref().unwrap_or(body), path, value)?;
             out = Some(changed);
             Ok(())
         };
-        let is_in_path = self.ingress == Format::GenerateContent;
-        if !is_in_path && self.model != self.head.model {
+        if !has_name {
             set(&["model"], &Value::from(self.model).to_string())?;
         }
         for (path, value) in &more {
@@ -261,6 +266,31 @@ fn snake(camel: &str) -> String {
         out.push(letter.to_ascii_lowercase());
     }
     out
+}
+
+/// The body with another model's name, where the place of the name is known; else it has to be looked for.
+fn with_model_at(body: &[u8], head: &Head, model: &str) -> Option<Vec<u8>> {
+    let is_plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
+    };
+    let place = head.model_at.clone()?;
+    // The body may have been changed since the place was found.
+    let found = body.get(place.clone())?;
+    let is_there = found
+        .strip_prefix(b"\"")
+        .and_then(|text| text.strip_suffix(b"\""))
+        == Some(head.model.as_bytes());
+    if !is_there || !is_plain(model) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(body.len() - found.len() + model.len() + 2);
+    out.extend_from_slice(&body[..place.start]);
+    out.push(b'"');
+    out.extend_from_slice(model.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(&body[place.end..]);
+    Some(out)
 }
 
 /// Reads the client's request whole.

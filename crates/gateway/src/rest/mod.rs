@@ -31,7 +31,8 @@ use crate::live::{Live, Shared};
 use crate::refusal::Refusal;
 use crate::server::ConnInfo;
 use crate::upstream::Client;
-use table::{Found, Services};
+pub use table::Found;
+use table::Services;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

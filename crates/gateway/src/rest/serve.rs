@@ -152,8 +152,9 @@ impl Rest {
                 &self.shared.key_sets,
                 &self.client,
                 &self.shared.trust,
-            )
-            .await;
+            );
+            // It may ask for keys: much that seldom happens.
+            let verified = Box::pin(verified).await;
             return match verified {
                 Ok(claims) => crate::jwt::principal(&claims, rules, &live.snapshot),
                 Err(refused) => {
@@ -263,7 +264,7 @@ impl Rest {
         let headers = tightest
             .map(|(want, taken)| limit_headers(want.limit, taken.remaining, taken.reset_ns))
             .unwrap_or_default();
-        call.places.extend(taken);
+        call.takes(taken);
         Ok(headers)
     }
 
@@ -334,7 +335,7 @@ impl Rest {
             call.record.ingress = Protocol::WebSocket;
         }
         let uri = std::mem::take(&mut parts.uri);
-        let mut request = Request::new(body);
+        let mut request = Box::new(Request::new(body));
         *request.method_mut() = parts.method.clone();
         *request.headers_mut() = parts.headers;
 

@@ -109,7 +109,7 @@ pub struct Reply {
     /// Whether a kept connection was used.
     pub is_reused: bool,
     /// The request once more, if [`Client::try_call`] was asked to keep it and it may be repeated.
-    pub again: Option<Request<Body>>,
+    pub again: Option<Box<Request<Body>>>,
 }
 
 /// A call that failed, with the request where it can be had back.
@@ -118,7 +118,7 @@ pub struct Failure {
     /// What went wrong.
     pub error: UpstreamError,
     /// The request: none of it was sent, or it may be repeated.
-    pub request: Option<Request<Body>>,
+    pub request: Option<Box<Request<Body>>>,
 }
 
 /// Counts of a thread's client.
@@ -210,7 +210,7 @@ impl Client {
         request: Request<Body>,
         timeouts: &Timeouts,
     ) -> Result<Reply, UpstreamError> {
-        self.try_call(origin, request, timeouts, false)
+        self.try_call(origin, Box::new(request), timeouts, false)
             .await
             .map_err(|failure| failure.error)
     }
@@ -218,12 +218,14 @@ impl Client {
     /// As [`Client::call`]. The request comes back on failure if none of it was sent; with `keep` also when it may be
     /// repeated, since its method is idempotent and its body at hand.
     ///
+    /// Requests are boxed, and what happens seldom is too: the future is moved once for each function around it.
+    ///
     /// # Errors
     /// As of [`Client::call`].
     pub async fn try_call(
         &self,
         origin: &Arc<Origin>,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         timeouts: &Timeouts,
         keep: bool,
     ) -> Result<Reply, Box<Failure>> {
@@ -231,25 +233,29 @@ impl Client {
         let pool = self.pool(origin);
         let is_upgrade = request.headers().contains_key(UPGRADE);
         let started = Instant::now();
-        let mut request = Some(request);
+        let mut next = Some(request);
         let mut wants_fresh = false;
         loop {
             let mut timing = Timing::default();
-            let lease = match self
-                .lease(&pool, wants_fresh, is_upgrade, timeouts, &mut timing, started)
-                .await
-            {
-                Ok(lease) => lease,
-                Err(error) => return Err(Box::new(Failure { error, request })),
+            let kept = if wants_fresh { None } else { pool.kept(is_upgrade) };
+            let lease = match kept {
+                Some(lease) => lease,
+                None => {
+                    let lease = self.lease(&pool, wants_fresh, is_upgrade, timeouts, &mut timing, started);
+                    match Box::pin(lease).await {
+                        Ok(lease) => lease,
+                        Err(error) => {
+                            return Err(Box::new(Failure { error, request: next }));
+                        }
+                    }
+                }
             };
             let is_reused = lease.is_reused;
-            let this = request.take().expect("put back before each turn");
+            let this = next.take().expect("put back before each turn");
             // Only what may be sent twice is kept.
-            let again = ((is_reused || keep) && this.method().is_idempotent())
-                .then(|| copy_of(&this))
-                .flatten();
+            let again = copy_if(&this, is_reused || keep);
             let sending = Instant::now();
-            match exchange(lease, origin, this, timeouts).await {
+            match exchange(lease, origin, *this, timeouts).await {
                 Ok(response) => {
                     timing.first_byte_us = micros(sending.elapsed());
                     return Ok(Reply {
@@ -260,12 +266,12 @@ impl Client {
                     });
                 }
                 Err(failed) => {
-                    let Failed { error, unsent } = failed;
+                    let Failed { error, unsent } = *failed;
                     let is_stale = is_reused && !wants_fresh && error.fault == Fault::Refused;
                     match unsent.or(again) {
                         Some(copy) if is_stale => {
                             self.count(|counts| counts.resent += 1);
-                            request = Some(copy);
+                            next = Some(copy);
                             wants_fresh = true;
                         }
                         request => return Err(Box::new(Failure { error, request })),
@@ -284,9 +290,6 @@ impl Client {
         timing: &mut Timing,
         started: Instant,
     ) -> Result<Lease, UpstreamError> {
-        if !wants_fresh && let Some(lease) = pool.kept(is_upgrade) {
-            return Ok(lease);
-        }
         let reserve = pool.reserve(wants_fresh, is_upgrade);
         let reserved = Alarm::after(timeouts.connect)
             .bound(reserve)
@@ -319,67 +322,84 @@ fn micros(elapsed: Duration) -> u32 {
     u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX)
 }
 
-fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
+/// A copy, if it is wanted and may be sent.
+fn copy_if(request: &Request<Body>, is_wanted: bool) -> Option<Box<Request<Body>>> {
+    if !is_wanted || !request.method().is_idempotent() {
+        return None;
+    }
     let body = request.body().duplicate()?;
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    Some(Box::new(copy))
 }
 
 struct Failed {
     error: UpstreamError,
     /// The request, if no byte of it was sent.
-    unsent: Option<Request<Body>>,
+    unsent: Option<Box<Request<Body>>>,
 }
 
-async fn exchange(
+/// Sends, and waits for the answer's header. The request is on its way before the future exists, which is small so.
+fn exchange(
     mut lease: Lease,
     origin: &Origin,
     request: Request<Body>,
     timeouts: &Timeouts,
-) -> Result<Response<Body>, Failed> {
+) -> impl Future<Output = Result<Response<Body>, Box<Failed>>> + use<> {
     let (mut parts, body) = request.into_parts();
     address(&mut parts, origin, lease.is_http2());
     let (body, progress) = Outgoing::new(body);
     let is_connect = parts.method == Method::CONNECT;
     let sending = lease.send(Request::from_parts(parts, body));
-    let answered = first_byte(sending, progress.as_ref(), timeouts.first_byte).await;
-    let response = match answered {
-        Some(Ok(response)) => response,
-        Some(Err(mut refused)) => {
-            let unsent = refused
-                .take_message()
-                .map(|request| request.map(Outgoing::into_body));
-            let is_body_fault = progress.as_ref().is_some_and(|progress| progress.failed());
-            let phase = match &progress {
-                Some(progress) if !progress.is_done() => CallPhase::Write,
-                _ => CallPhase::FirstByte,
-            };
-            let mut error = UpstreamError::of_hyper(phase, refused.into_error(), unsent.is_none());
-            if is_body_fault {
-                (error.fault, error.retry) = (Fault::RequestBody, Retry::Never);
-            }
-            return Err(Failed { error, unsent });
+    let (first_byte_timeout, idle_timeout) = (timeouts.first_byte, timeouts.idle);
+    async move {
+        match first_byte(sending, progress.as_ref(), first_byte_timeout).await {
+            Some(Ok(response)) => Ok(answered(response, lease, progress, idle_timeout, is_connect)),
+            Some(Err(refused)) => Err(Box::new(failed(refused, progress.as_deref()))),
+            None => Err(Box::new(Failed {
+                error: UpstreamError::timeout(CallPhase::FirstByte, first_byte_timeout),
+                unsent: None,
+            })),
         }
-        None => {
-            let error = UpstreamError::timeout(CallPhase::FirstByte, timeouts.first_byte);
-            return Err(Failed { error, unsent: None });
-        }
+    }
+}
+
+fn failed(mut refused: pool::SendFailed, progress: Option<&Progress>) -> Failed {
+    let unsent = refused
+        .take_message()
+        .map(|request| Box::new(request.map(Outgoing::into_body)));
+    let phase = match progress {
+        Some(progress) if !progress.is_done() => CallPhase::Write,
+        _ => CallPhase::FirstByte,
     };
+    let mut error = UpstreamError::of_hyper(phase, refused.into_error(), unsent.is_none());
+    if progress.is_some_and(Progress::failed) {
+        (error.fault, error.retry) = (Fault::RequestBody, Retry::Never);
+    }
+    Failed { error, unsent }
+}
+
+fn answered(
+    response: Response<Incoming>,
+    lease: Lease,
+    progress: Option<Rc<Progress>>,
+    idle_timeout: Duration,
+    is_connect: bool,
+) -> Response<Body> {
     let (parts, incoming) = response.into_parts();
     let mut body = UpstreamBody {
         incoming,
         lease: Some(lease),
         progress,
-        idle_timeout: timeouts.idle,
+        idle_timeout,
         alarm: None,
     };
     // An upgraded connection is no longer ours, and must not go back to the pool.
     if parts.status == hyper::StatusCode::SWITCHING_PROTOCOLS || is_connect && parts.status.is_success() {
         body.lease = None;
-        return Ok(Response::from_parts(parts, Body::Empty));
+        return Response::from_parts(parts, Body::Empty);
     }
     let body = if body.incoming.is_end_stream() {
         body.release();
@@ -388,16 +408,15 @@ async fn exchange(
     } else {
         Body::Upstream(Box::new(body))
     };
-    Ok(Response::from_parts(parts, body))
+    Response::from_parts(parts, body)
 }
 
 /// Waits for the answer's header; `None` when nothing moves for too long.
-async fn first_byte<F: Future>(
-    sending: F,
+async fn first_byte(
+    mut sending: pool::Sending,
     progress: Option<&Rc<Progress>>,
     timeout: Duration,
-) -> Option<F::Output> {
-    let mut sending = std::pin::pin!(sending);
+) -> Option<Result<Response<Incoming>, pool::SendFailed>> {
     let mut alarm = Alarm::after(timeout);
     let mut moved = progress.map_or(0, |progress| progress.moved());
     std::future::poll_fn(|cx| {

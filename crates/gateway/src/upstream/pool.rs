@@ -1,6 +1,7 @@
 //! Kept connections of one thread to one origin.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -365,6 +366,8 @@ impl Drop for Connecting<'_> {
 }
 
 pub(super) type SendFailed = TrySendError<Request<Outgoing>>;
+/// A request that was handed over; its answer.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, SendFailed>>>>;
 
 impl Lease {
     pub(super) fn is_http2(&self) -> bool {
@@ -372,13 +375,10 @@ impl Lease {
     }
 
     /// Sends; the error holds the request if it was not sent.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, SendFailed> {
+    pub(super) fn send(&mut self, request: Request<Outgoing>) -> Sending {
         match &mut self.kind {
-            Kind::Http1(sender) => sender.try_send_request(request).await,
-            Kind::Http2(this, _) => this.sender.try_send_request(request).await,
+            Kind::Http1(sender) => Box::pin(sender.try_send_request(request)),
+            Kind::Http2(this, _) => Box::pin(this.sender.try_send_request(request)),
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) struct Found {
     /// Due, but no connection was free to the end.
     pub(super) not_sent: u64,
     pub(super) latency_us: Percentiles,
-    /// From the request to the first byte of the body.
+    /// From the request to the first token: a delta with text in it, not the first bytes of the stream.
     pub(super) first_us: Percentiles,
     /// From one piece of a stream to the next.
     pub(super) gap_us: Percentiles,
@@ -137,6 +137,7 @@ enum State {
     Streaming {
         since: Instant,
         last: Instant,
+        has_token: bool,
     },
     /// Asks for the next stream then.
     Pausing {
@@ -363,9 +364,7 @@ impl<'a> Load<'a> {
             State::Waiting { since } => match whole(&conn.buffer) {
                 Err(why) => self.failed(at, &why),
                 Ok(Read::Head { body }) if self.args.stream && body > 0 => {
-                    keep(&mut self.firsts, self.is_counting, now - since);
-                    self.conns[at].state = State::Streaming { since, last: now };
-                    self.streamed(at)
+                    self.streamed(at, since, now, false)
                 }
                 Ok(Read::Head { .. } | Read::Part) => Ok(()),
                 Ok(Read::Whole) => {
@@ -373,26 +372,39 @@ impl<'a> Load<'a> {
                     self.next(at)
                 }
             },
-            State::Streaming { since, last } => {
+            State::Streaming {
+                since,
+                last,
+                has_token,
+            } => {
                 keep(&mut self.gaps, self.is_counting, now - last);
-                self.conns[at].state = State::Streaming { since, last: now };
-                self.streamed(at)
+                self.streamed(at, since, now, has_token)
             }
         }
     }
 
     /// A stream goes on, or ends with the last chunk.
-    fn streamed(&mut self, at: usize) -> anyhow::Result<()> {
+    fn streamed(&mut self, at: usize, since: Instant, now: Instant, had_token: bool) -> anyhow::Result<()> {
         let conn = &mut self.conns[at];
+        let has_token = had_token || holds_token(&conn.buffer);
+        if has_token && !had_token {
+            keep(&mut self.firsts, self.is_counting, now - since);
+        }
+        conn.state = State::Streaming {
+            since,
+            last: now,
+            has_token,
+        };
         if !conn.buffer.ends_with(b"\r\n0\r\n\r\n") {
             return Ok(());
         }
         if memmem::find(&conn.buffer, b"[DONE]").is_none() {
             return self.failed(at, "a stream ended early");
         }
-        if let State::Streaming { since, last } = conn.state {
-            self.answered(since, last);
+        if !has_token {
+            return self.failed(at, "a stream ended without a token");
         }
+        self.answered(since, now);
         self.next(at)
     }
 
@@ -481,9 +493,33 @@ fn whole(bytes: &[u8]) -> Result<Read, String> {
     }
 }
 
+/// Whether a stream of Chat Completions has a delta with text in it. The first chunk tells the role alone, with an
+/// empty text; some send it long before the first token.
+fn holds_token(stream: &[u8]) -> bool {
+    const FIELD: &[u8] = b"\"content\":";
+    memmem::find_iter(stream, FIELD).any(|at| {
+        let value = stream[at + FIELD.len()..].trim_ascii_start();
+        matches!(value, [b'"', first, ..] if *first != b'"')
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_text_not_a_role() {
+        let check = |stream: &str, expected: bool| {
+            assert_eq!(holds_token(stream.as_bytes()), expected, "{stream}");
+        };
+        let role = r#"data: {"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+        check(role, false);
+        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":"), false);
+        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":\""), false);
+        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":\"A"), true);
+        check(r#"{"delta":{"content": "A"}}"#, true);
+        check(r#"{"delta":{"content":null}}"#, false);
+    }
 
     #[test]
     fn answers_end_where_they_say() {
