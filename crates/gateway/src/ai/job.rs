@@ -105,7 +105,7 @@ impl Job {
         };
         let mut job = Self::new(&ingress, head, body, &HeaderMap::new(), "");
         job.prompt = Some(prompt);
-        job.request = Some(job.read()?);
+        job.request = Some(Box::new(job.read()?));
         Ok(job)
     }
 
@@ -143,12 +143,12 @@ impl Job {
         if self.operation == Operation::Chat {
             let mut request = match &self.request {
                 Some(request) => request.clone(),
-                None => self.read()?,
+                None => Box::new(self.read()?),
             };
             let before = request.clone();
             guards.request(&mut request).map_err(|name| blocked(&name))?;
             if request != before {
-                self.request = Some(Box::new(request));
+                self.request = Some(request);
             }
             return Ok(());
         }

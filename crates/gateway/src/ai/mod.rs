@@ -306,7 +306,7 @@ impl Ai {
         let settings = &live.snapshot.settings;
         // What a prompt says beside its variables is its author's, not the caller's.
         job.strict = job.prompt.is_none() && consumer.strict.unwrap_or(settings.strict);
-        call.estimate.prompt = PromptCount::of(&job);
+        call.estimate.prompt = PromptCount::of(job);
         let tokens = call.estimate.prompt.by_length();
         let limits = settings
             .limits
