@@ -203,6 +203,22 @@ impl Guards {
         Ok(())
     }
 
+    /// The same of a tool's arguments, which are a JSON document unless the model failed.
+    ///
+    /// # Errors
+    /// The name of the guardrail that blocks it.
+    pub(crate) fn answer_arguments(&self, text: &mut String) -> Result<(), String> {
+        match serde_json::from_str(text) {
+            Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
+                if self.document(&mut value, GuardOn::Answer)? {
+                    *text = value.to_string();
+                }
+                Ok(())
+            }
+            _ => self.answer_text(text),
+        }
+    }
+
     /// Does nothing apply?
     pub(crate) fn is_empty(&self) -> bool {
         self.rails.is_empty()
@@ -277,15 +293,6 @@ impl Guards {
                 GuardRecord::Passed
             };
         }
-    }
-
-    /// Makes the filters of a stream's texts; `None` if nothing looks at answers.
-    pub(crate) fn stream_filter(&self) -> Option<Box<dyn Fn() -> TextFilter>> {
-        if !self.look_at_answers() {
-            return None;
-        }
-        let guards = self.clone();
-        Some(Box::new(move || TextFilter::new(&guards)))
     }
 }
 

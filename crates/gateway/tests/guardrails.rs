@@ -26,7 +26,9 @@ fn parrot(request: Request<Received>, _: Rc<ConnInfo>) -> Answer {
         let body = body.collect(64 << 20).await.expect("a body");
         assert!(length.is_none_or(|length| length == body.len().to_string()));
         let mut response = text(StatusCode::OK, "");
-        if parts.uri.path() == "/asked" {
+        if parts.uri.path() == "/query" {
+            return text(StatusCode::OK, parts.uri.query().unwrap_or_default().to_owned());
+        } else if parts.uri.path() == "/asked" {
             return text(
                 StatusCode::OK,
                 format!("{:?}", parts.headers.get("accept-encoding")),
@@ -166,8 +168,108 @@ fn whole_bodies() {
         "x=1+2&name=Ann&m=a%40b.example",
         Ok("x=1+2&name=%5BNAME%5D&m=%5BEMAIL%5D"),
     );
+    let form = "multipart/form-data; boundary=Bo";
+    let field = |head: &str, content: &str| {
+        format!("--Bo\r\ncontent-disposition: form-data; {head}\r\n\r\n{content}\r\n")
+    };
+    let of = |parts: &[String]| format!("{}--Bo--\r\n", parts.concat());
+    let picture = || {
+        field(
+            "name=\"p\"; filename=\"secret.png\"\r\ncontent-type: image/png",
+            "a secret",
+        )
+    };
+    check(
+        "block",
+        form,
+        &of(&[field("name=\"a\"", "x"), picture()]),
+        Ok(&of(&[field("name=\"a\"", "x"), picture()])),
+    );
+    check(
+        "block",
+        form,
+        &of(&[picture(), field("name=\"a\"", "a secret")]),
+        blocked,
+    );
+    check(
+        "block",
+        form,
+        &of(&[field(
+            "name=\"f\"; filename=\"f.txt\"\r\ncontent-type: text/plain",
+            "a secret",
+        )]),
+        blocked,
+    );
+    check(
+        "block",
+        form,
+        &of(&[field(
+            "name=\"a\"\r\ncontent-transfer-encoding: base64",
+            "c2VjcmV0",
+        )]),
+        Err((400, "invalid_request")),
+    );
+    check("block", form, "--Bo\r\n\r\nx", Err((400, "invalid_request")));
+    check("block", "multipart/form-data", "x", Err((400, "invalid_request")));
+    check("flag", form, "x", Ok("x"));
+    check(
+        "mask",
+        form,
+        &of(&[picture(), field("name=\"a\"\r\ncontent-length: 8", "a secret")]),
+        Ok(&of(&[picture(), field("name=\"a\"", "a [MASKED]")])),
+    );
+    check(
+        "pii",
+        form,
+        &of(&[
+            field("name=\"name\"", "Ann"),
+            field(
+                "name=\"j\"\r\ncontent-type: application/json",
+                "{\"name\":\"Ann\"}",
+            ),
+            field("name=\"m\"", "a@b.example"),
+        ]),
+        Ok(&of(&[
+            field("name=\"name\"", "[NAME]"),
+            field(
+                "name=\"j\"\r\ncontent-type: application/json",
+                "{\"name\":\"[NAME]\"}",
+            ),
+            field("name=\"m\"", "[EMAIL]"),
+        ])),
+    );
     let put_back = post(&site, "both", "/", JSON, "", r#"{"m":"a@b.example"}"#);
     assert_eq!((put_back.0, put_back.2.as_str()), (200, r#"{"m":"a@b.example"}"#));
+}
+
+#[test]
+fn queries() {
+    let (site, _upstream) = guarded();
+    let check = |host: &str, query: &str, expected: Result<&str, u16>| {
+        let (status, _, got) = post(&site, host, &format!("/query?{query}"), JSON, "", "");
+        match expected {
+            Ok(expected) => assert_eq!((status, got.as_str()), (200, expected), "{host} {query}"),
+            Err(expected) => {
+                assert_eq!(status, expected, "{host} {query}: {got}");
+                assert!(!got.contains("secret"), "{got}");
+            }
+        }
+    };
+    check("block", "a=b&c", Ok("a=b&c"));
+    check("block", "a=b&c=the+Secret", Err(400));
+    check("block", "a=s%65cret", Err(400));
+    check("block", "a=%ff", Err(400));
+    check("flag", "a=%ff", Ok("a=%ff"));
+    check("flag", "a=secret", Ok("a=secret"));
+    check("mask", "a=1+2&b=secret", Ok("a=1+2&b=%5BMASKED%5D"));
+    check(
+        "pii",
+        "name=Ann&m=a%40b.example&n=7",
+        Ok("name=%5BNAME%5D&m=%5BEMAIL%5D&n=7"),
+    );
+    check("answer.block", "a=x", Ok("a=x"));
+    // What came out goes into the answer again where the answer says it.
+    check("both", "m=a%40b.example", Ok("m=%5BEMAIL%5F1%5D"));
 }
 
 #[test]

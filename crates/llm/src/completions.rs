@@ -6,7 +6,7 @@
 use crate::answer::{Answer, Delta, StreamEvent, StreamPart, TokenLogprob};
 use crate::canonical::{ConvertError, Fields, Part, PartKind, Request, Written, kind_name};
 use crate::chat;
-use crate::convert::{StreamOptions, WriteStream};
+use crate::convert::{ReadStream, StreamOptions, WriteStream};
 use crate::error::write_stream_error;
 use crate::format::Format;
 use crate::usage::Usage;
@@ -53,6 +53,35 @@ pub fn read_request(body: Value) -> Result<Request, ConvertError> {
     let message = json!({"role": "user", "content": prompt});
     fields.rest.insert("messages".to_owned(), json!([message]));
     chat::read_request(fields.rest.into())
+}
+
+/// Follows the stream of a provider of this format: its chunks are those of Chat, with the text beside.
+#[derive(Default)]
+pub struct StreamReader(chat::StreamReader);
+
+impl std::fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamReader").finish_non_exhaustive()
+    }
+}
+
+impl ReadStream for StreamReader {
+    fn read(&mut self, name: &str, data: &str, events: &mut Vec<StreamEvent>) -> Result<(), ConvertError> {
+        let Ok(mut chunk) = serde_json::from_str::<Value>(data) else {
+            // The end mark, or broken: Chat's reader knows.
+            return self.0.read(name, data, events);
+        };
+        for choice in chunk["choices"].as_array_mut().into_iter().flatten() {
+            if let Some(text) = choice.get_mut("text").map(Value::take) {
+                choice["delta"] = json!({"content": text});
+            }
+        }
+        self.0.read(name, &chunk.to_string(), events)
+    }
+
+    fn finish(&mut self, events: &mut Vec<StreamEvent>) {
+        self.0.finish(events);
+    }
 }
 
 /// Writes a whole answer.

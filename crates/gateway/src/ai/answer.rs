@@ -226,6 +226,13 @@ impl Whole {
     /// The text in it, for an estimate where the provider reports no usage.
     pub(super) fn text_count(&self, job: &Job, wire: Format) -> TextCount {
         let mut count = TextCount::default();
+        if self.answer.is_none() && job.operation == Operation::Completion {
+            let value: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+            for choice in value["choices"].as_array().into_iter().flatten() {
+                count.add(choice["text"].as_str().unwrap_or_default());
+            }
+            return count;
+        }
         if self.answer.is_none() && job.operation != Operation::Chat {
             return count;
         }
@@ -276,12 +283,15 @@ impl Whole {
             && job.guards.look_at_answers()
         {
             for part in answer.choices.iter_mut().flat_map(|choice| &mut choice.parts) {
-                if let PartKind::Text(text) | PartKind::ToolCall { arguments: text, .. } = &mut part.kind {
-                    job.guards.answer_text(text).map_err(|name| {
-                        call.record.guard = Guard::Blocked;
-                        blocked_refusal(&name)
-                    })?;
-                }
+                let looked = match &mut part.kind {
+                    PartKind::Text(text) => job.guards.answer_text(text),
+                    PartKind::ToolCall { arguments, .. } => job.guards.answer_arguments(arguments),
+                    _ => Ok(()),
+                };
+                looked.map_err(|name| {
+                    call.record.guard = Guard::Blocked;
+                    blocked_refusal(&name)
+                })?;
             }
             job.guards.note(&mut call.record);
         }

@@ -18,7 +18,8 @@ use crate::upstream::{Fault, Reply, Timeouts, UpstreamError};
 use hyper::body::Bytes;
 use hyper::http::header::CONTENT_TYPE;
 use hyper::http::{Response, StatusCode};
-use llm::convert::StreamOptions;
+use llm::completions;
+use llm::convert::{ReadStream, StreamOptions};
 use llm::format::Format;
 use llm::shape_as_tool::Shower;
 use policy::gateway::limit::LimitKind;
@@ -88,11 +89,12 @@ impl Ai {
                     break;
                 }
                 let Some(key) = state.pick(provider, &tried, self.chance(), now_ms) else {
-                    last.get_or_insert_with(|| no_key(&tried));
+                    let wait_ms = state.no_key_for_ms(provider, now_ms);
+                    sooner(&mut last, no_key(&tried, wait_ms));
                     break;
                 };
                 if !state.may_ask(provider.breaker, now_ms) {
-                    last.get_or_insert_with(breaker_open);
+                    sooner(&mut last, breaker_open(state.open_for_ms(now_ms)));
                     break;
                 }
                 if call.record.attempts > 0 && !self.shared.retries.spend() {
@@ -285,7 +287,7 @@ impl Ai {
             provider: Some(wire),
         };
         let preset = target.provider.preset;
-        // Completions of a provider that has them: events that no reader of chats finds a token in.
+        // Completions of a provider that has them.
         let is_opaque = job.operation_at(preset) == Operation::Completion;
         let writer = job.stream_writer(preset, &stream);
         let mut relay = Relay::new(RelayOptions {
@@ -294,7 +296,8 @@ impl Ai {
             drop_usage: outgoing.drop_usage,
             shower: outgoing.is_shown.then(Shower::default),
             stream,
-            filter: job.guards.stream_filter(),
+            guards: job.guards.look_at_answers().then(|| job.guards.clone()),
+            reader: is_opaque.then(|| Box::new(completions::StreamReader::default()) as Box<dyn ReadStream>),
             writer,
         });
         let mut body = response.into_body();
@@ -317,8 +320,7 @@ impl Ai {
             if let Some(error) = progress.error.clone().filter(|_| !progress.has_token) {
                 return Err(trouble::of_error(error, None).into());
             }
-            let has_token = progress.has_token || (is_opaque && !out.is_empty());
-            if has_token || progress.is_complete || out.len() > FIRST_TOKEN_MAX_BYTES {
+            if progress.has_token || progress.is_complete || out.len() > FIRST_TOKEN_MAX_BYTES {
                 break;
             }
             if relay.is_over() {
@@ -422,20 +424,29 @@ fn no_upstream() -> Refusal {
     )
 }
 
-fn breaker_open() -> Refusal {
+/// Of refusals before any provider was asked the one that says to come back first; else what a provider said.
+fn sooner(last: &mut Option<Refusal>, refusal: Refusal) {
+    let is_sooner =
+        |last: &Refusal| last.outcome == Outcome::NoUpstream && last.retry_after_s > refusal.retry_after_s;
+    if last.as_ref().is_none_or(is_sooner) {
+        *last = Some(refusal);
+    }
+}
+
+fn breaker_open(wait_ms: u64) -> Refusal {
     Refusal {
-        retry_after_s: Some(5),
+        retry_after_s: Some(wait_ms.div_ceil(1000).max(1)),
         ..no_upstream()
     }
 }
 
-fn no_key(tried: &[Arc<str>]) -> Refusal {
+fn no_key(tried: &[Arc<str>], wait_ms: u64) -> Refusal {
     if tried.is_empty() {
         let message =
             "every key of the provider is exhausted, expired or limited at the moment; try again later";
         Refusal {
             message: message.to_owned(),
-            ..breaker_open()
+            ..breaker_open(wait_ms)
         }
     } else {
         no_upstream()

@@ -164,6 +164,17 @@ impl ProviderState {
                 .is_ok()
     }
 
+    /// Time until the breaker lets a caller through.
+    pub fn open_for_ms(&self, now_ms: u64) -> u64 {
+        self.open_until_ms.load(Relaxed).saturating_sub(now_ms)
+    }
+
+    /// Time until the first of the keys is free again.
+    pub fn no_key_for_ms(&self, provider: &Provider, now_ms: u64) -> u64 {
+        let of = |key: &ProviderKey| self.key(key).until_ms.load(Relaxed).saturating_sub(now_ms);
+        provider.keys.iter().map(of).min().unwrap_or(0)
+    }
+
     /// Is the breaker open?
     pub fn is_open(&self, now_ms: u64) -> bool {
         self.open_until_ms.load(Relaxed) > now_ms

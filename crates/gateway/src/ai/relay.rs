@@ -4,7 +4,7 @@
 //! by the gateway and not by the client. In another format events are read and written anew. Both ways
 //! the events are followed, so that usage, first token, errors and the true end are known.
 
-use crate::guards::{TextFilter, Verdict};
+use crate::guards::{Guards, TextFilter, Verdict};
 use llm::answer::{Delta, StreamEvent, StreamPart};
 use llm::canonical::ConvertError;
 use llm::convert::{ReadStream, StreamOptions, WriteStream, stream_reader, stream_writer};
@@ -94,14 +94,18 @@ pub(super) struct RelayOptions {
     /// For the client's writer.
     pub stream: StreamOptions,
     /// What looks at texts; with it even the same format is written anew.
-    pub filter: Option<Box<dyn Fn() -> TextFilter>>,
+    pub guards: Option<Guards>,
+    /// Reads the provider's stream instead of the format's own reader.
+    pub reader: Option<Box<dyn ReadStream>>,
     /// Writes the client's stream instead of the format's own writer.
     pub writer: Option<Box<dyn WriteStream>>,
 }
 
 struct Filters {
-    make: Box<dyn Fn() -> TextFilter>,
+    guards: Guards,
     open: HashMap<(usize, usize), TextFilter>,
+    /// Arguments of tools, which are looked at as documents once they are whole.
+    arguments: HashMap<(usize, usize), String>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -116,7 +120,7 @@ impl Relay {
     /// A stream at its start.
     pub(super) fn new(options: RelayOptions) -> Self {
         let is_same = options.wire == options.ingress
-            && options.filter.is_none()
+            && options.guards.is_none()
             && options.writer.is_none()
             && options.shower.is_none()
             && !options.stream.json_array;
@@ -127,7 +131,7 @@ impl Relay {
             } else {
                 Decoder::Text(Framer::new(Framing::ServerSentEvents, EVENT_MAX_BYTES))
             }),
-            reader: stream_reader(options.wire),
+            reader: options.reader.unwrap_or_else(|| stream_reader(options.wire)),
             output: if is_same {
                 Output::Same {
                     cut: EventCut::default(),
@@ -137,9 +141,10 @@ impl Relay {
                 let own = || stream_writer(options.ingress, options.stream);
                 Output::Across(options.writer.unwrap_or_else(own))
             },
-            filters: options.filter.map(|make| Filters {
-                make,
+            filters: options.guards.map(|guards| Filters {
+                guards,
                 open: HashMap::new(),
+                arguments: HashMap::new(),
             }),
             shower: options.shower,
             progress: Progress::default(),
@@ -364,16 +369,33 @@ impl Filters {
                 part,
                 delta: Delta::Text(text),
             } => {
-                let make = &self.make;
+                let make = || TextFilter::new(&self.guards);
                 let filter = self.open.entry((choice, part)).or_insert_with(make);
                 let text = filter.push(&text).into_text()?;
                 Ok(text_delta(choice, part, text))
+            }
+            StreamEvent::Delta {
+                choice,
+                part,
+                delta: Delta::Arguments(text),
+            } => {
+                let all = self.arguments.entry((choice, part)).or_default();
+                all.push_str(&text);
+                if all.len() > EVENT_MAX_BYTES {
+                    return Err("length of a tool's arguments".to_owned());
+                }
+                Ok(Vec::new())
             }
             StreamEvent::PartEnd { choice, part } => {
                 let mut events = match self.open.remove(&(choice, part)) {
                     Some(mut filter) => text_delta(choice, part, filter.finish().into_text()?),
                     None => Vec::new(),
                 };
+                if let Some(mut text) = self.arguments.remove(&(choice, part)) {
+                    self.guards.answer_arguments(&mut text)?;
+                    let delta = Delta::Arguments(text);
+                    events.push(StreamEvent::Delta { choice, part, delta });
+                }
                 events.push(StreamEvent::PartEnd { choice, part });
                 Ok(events)
             }

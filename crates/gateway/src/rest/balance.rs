@@ -80,6 +80,16 @@ impl Group {
             .or_else(|| self.pick_among(tried, now_ms, |vitals| vitals.is_ill.load(Relaxed)))
     }
 
+    /// Time until the first of those passed over is tried again.
+    pub(super) fn passed_over_for_ms(&self, now_ms: u64) -> u64 {
+        let members = self.members.iter().filter(|member| member.weight > 0);
+        let waits = members.map(|member| {
+            let until_ms = member.vitals.passed_over_until_ms.load(Relaxed);
+            until_ms.saturating_sub(now_ms)
+        });
+        waits.min().unwrap_or(0)
+    }
+
     fn pick_among(
         &self,
         tried: u64,

@@ -42,6 +42,8 @@ pub(super) struct Served {
     in_use: Option<InUse>,
     /// Client and upstream that became a tunnel.
     tunnel: Option<(OnUpgrade, OnUpgrade)>,
+    /// The longest pause of the tunnel.
+    idle: Duration,
     /// What looks at a stream under way.
     guards: Guards,
 }
@@ -68,6 +70,7 @@ impl Rest {
                 response,
                 in_use: None,
                 tunnel: None,
+                idle: Duration::ZERO,
                 guards: Guards::default(),
             });
         }
@@ -290,6 +293,7 @@ impl Rest {
             ));
         }
         if guards.look_at_requests() {
+            filter::query(guards, &mut parts.uri)?;
             body = filter::request(guards, &mut parts.headers, body).await?;
         }
         let looks_at_answers = guards.look_at_answers();
@@ -351,7 +355,7 @@ impl Rest {
                     .then(|| target.group.pick(0, clock::now_ms()))
                     .flatten()
             }) else {
-                return Err(no_upstream());
+                return Err(no_upstream(target.group.passed_over_for_ms(clock::now_ms())));
             };
             tried |= 1 << i.min(63);
             let member = &target.group.members[i];
@@ -436,6 +440,7 @@ fn answer(reply: Reply, in_use: InUse, target: &Target, client_upgrade: Option<O
         response,
         in_use: Some(in_use),
         tunnel,
+        idle: target.timeouts.idle,
         guards: Guards::default(),
     }
 }
@@ -445,17 +450,18 @@ impl Served {
     pub(super) fn into_response(self, mut call: Call) -> Response<Body> {
         let status = self.response.status();
         if let Some((client, upstream)) = self.tunnel {
-            let in_use = self.in_use;
+            let (in_use, idle) = (self.in_use, self.idle);
             tokio::task::spawn_local(async move {
                 let _in_use = in_use;
-                match tunnel::join(client, upstream).await {
-                    Ok(counts) => {
-                        call.record.bytes_in = counts.up_bytes;
-                        call.record.bytes_out = counts.down_bytes;
-                        call.end(Outcome::Ok, status);
-                    }
-                    Err(_) => call.end(Outcome::BrokenReply, status),
-                }
+                let (counts, end) = tunnel::join(client, upstream, idle).await;
+                call.record.bytes_in = counts.up_bytes;
+                call.record.bytes_out = counts.down_bytes;
+                let outcome = match end {
+                    tunnel::End::Closed => Outcome::Ok,
+                    tunnel::End::Idle => Outcome::Timeout,
+                    tunnel::End::Broken => Outcome::BrokenReply,
+                };
+                call.end(outcome, status);
             });
             return self.response;
         }
@@ -601,14 +607,14 @@ fn too_large(limit: u64) -> Refusal {
     )
 }
 
-fn no_upstream() -> Refusal {
+fn no_upstream(wait_ms: u64) -> Refusal {
     let mut refusal = Refusal::new(
         Outcome::NoUpstream,
         StatusCode::SERVICE_UNAVAILABLE,
         "no_upstream",
         "no server of this service is available",
     );
-    refusal.retry_after_s = Some(1);
+    refusal.retry_after_s = Some(wait_ms.div_ceil(1000).max(1));
     refusal
 }
 

@@ -299,3 +299,106 @@ fn what_was_taken_out_is_put_back() {
         &|body| body.contains("ada@example.org"),
     );
 }
+
+/// Arguments of tools in pieces, as OpenAI streams them: looked at as a whole document, put back, held back.
+#[test]
+fn streamed_arguments_of_tools() {
+    let fake = Fake::new(|_| Vec::new());
+    let chunk = |delta: Value, finish: Value| {
+        let choices = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "g", "choices": choices });
+        format!("data: {chunk}\n\n")
+    };
+    let called = |pieces: &[&str]| {
+        let call = |call: Value| chunk(json!({ "tool_calls": [call] }), Value::Null);
+        let mut events = vec![call(
+            json!({ "index": 0, "id": "t", "type": "function", "function": { "name": "send", "arguments": "" } }),
+        )];
+        events.extend(
+            pieces
+                .iter()
+                .map(|piece| call(json!({ "index": 0, "function": { "arguments": piece } }))),
+        );
+        events.extend([
+            chunk(json!({}), "tool_calls".into()),
+            USAGE.to_owned(),
+            DONE.to_owned(),
+        ]);
+        stream(&events, true)
+    };
+    let arguments = |body: &str| -> String {
+        let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
+        let texts = events.filter_map(|event| {
+            let text = event.pointer("/choices/0/delta/tool_calls/0/function/arguments")?;
+            Some(text.as_str()?.to_owned())
+        });
+        texts.collect()
+    };
+    let check = |rail: Value, asks: &str, pieces: &[&str], expected: Option<&str>, outcome: Outcome| {
+        let site = rails(&fake, rail.clone());
+        fake.says(called(pieces));
+        let got = site.post("/v1/chat/completions", asked(asks, true));
+        let record = site.record();
+        assert_eq!(record.outcome, outcome, "{rail}: {}", got.body);
+        match expected {
+            Some(text) => assert_eq!(arguments(&got.body), text, "{rail}: {}", got.body),
+            None => {
+                assert_eq!(arguments(&got.body), "", "{rail}: {}", got.body);
+                assert!(got.body.contains("content_blocked"), "{}", got.body);
+            }
+        }
+    };
+    let reversible = json!({ "pii": [{ "kind": "email", "action": "reversible" }], "on": "request" });
+    check(
+        reversible,
+        "I am ada@example.org.",
+        &["{\"to\":\"[EM", "AIL_1", "]\"}"],
+        Some(r#"{"to":"ada@example.org"}"#),
+        Outcome::Ok,
+    );
+    let words = |action: &str| json!({ "words": ["secret"], "on": "answer", "action": action });
+    check(
+        words("block"),
+        "hi",
+        &["{\"a\":\"sec", "ret\"}"],
+        None,
+        Outcome::GuardBlocked,
+    );
+    check(
+        words("block"),
+        "hi",
+        &["{\"a\":\"s\\u0065c", "ret\"}"],
+        None,
+        Outcome::GuardBlocked,
+    );
+    check(
+        words("mask"),
+        "hi",
+        &["{\"a\":\"a sec", "ret\"}"],
+        Some(r#"{"a":"a [MASKED]"}"#),
+        Outcome::Ok,
+    );
+    check(
+        json!({ "pii": [{ "kind": "email" }] }),
+        "hi",
+        &["{\"a\":[\"ada@exam", "ple.org\"]}"],
+        Some(r#"{"a":["[EMAIL]"]}"#),
+        Outcome::Ok,
+    );
+    // Not JSON: looked at as a text.
+    check(
+        words("mask"),
+        "hi",
+        &["a sec", "ret"],
+        Some("a [MASKED]"),
+        Outcome::Ok,
+    );
+    check(
+        words("block"),
+        "hi",
+        &["{\"a\": ", "1}"],
+        Some("{\"a\": 1}"),
+        Outcome::Ok,
+    );
+}

@@ -215,6 +215,23 @@ fn completions() {
     );
     fake.take();
     site.record();
+    // What such a provider does not report is estimated from the text, at once or streamed.
+    let text = "Once upon a time there was a river with a weir in it. ".repeat(4);
+    let choices = json!([{ "text": text, "index": 0, "finish_reason": "stop" }]);
+    let whole = json!({ "id": "c", "object": "text_completion", "choices": choices }).to_string();
+    let pieces = [format!("data: {whole}\n\n"), "data: [DONE]\n\n".to_owned()];
+    let mut outputs = Vec::new();
+    for (steps, is_streamed) in [(reply(200, "", &whole), false), (stream(&pieces, true), true)] {
+        fake.says(steps);
+        let body = json!({ "model": "free", "prompt": "Once", "stream": is_streamed }).to_string();
+        assert_eq!(site.post("/v1/completions", body).status, 200);
+        let record = site.record();
+        assert!(record.estimated && record.usage.input > 0, "{record:?}");
+        outputs.push(record.usage.output);
+    }
+    fake.take();
+    assert_eq!(outputs[0], outputs[1]);
+    assert!((30..=90).contains(&outputs[0]), "{outputs:?}");
     // To one that has none: as a chat.
     let claude = r#"{"id":"m","type":"message","role":"assistant","model":"c","content":[{"type":"text","text":"upon a time"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":5}}"#;
     fake.says(reply(200, "", claude));

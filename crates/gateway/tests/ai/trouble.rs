@@ -417,11 +417,34 @@ fn a_breaker_opens_and_closes() {
     assert_eq!((ask("both"), first.take().len()), (200, 0), "it is open");
     let got = site.post("/v1/chat/completions", chat("alone"));
     assert_eq!((got.status, first.take().len()), (503, 0));
-    assert!(got.header("retry-after").is_some(), "{}", got.head);
+    assert_eq!(got.header("retry-after"), Some("1"), "{}", got.head);
     first.says(reply(200, "", ANSWER));
     wait_until("closed", || ask("alone") == 200);
     assert_eq!(ask("both"), 200);
     assert_eq!(first.take().len(), 2);
+}
+
+/// Who is told to come back is told when.
+#[test]
+fn waits_are_those_of_breakers_and_keys() {
+    let check = |more: Value, status: u16, headers: &'static str, expected: std::ops::RangeInclusive<u64>| {
+        let fake = Fake::new(move |_| reply(status, headers, "{}"));
+        let site = Site::before(&fake, three_keys(&fake, more));
+        let mut got = site.post("/v1/chat/completions", chat("fast"));
+        for _ in 0..4 {
+            got = site.post("/v1/chat/completions", chat("fast"));
+        }
+        assert_eq!(got.status, 503, "{}", got.body);
+        let wait_s = got.header("retry-after").and_then(|wait| wait.parse().ok());
+        assert!(
+            wait_s.is_some_and(|wait_s| expected.contains(&wait_s)),
+            "{wait_s:?}"
+        );
+    };
+    let breaker = json!({ "breaker": { "failures": 2, "open_ms": 60_000 } });
+    check(breaker, 500, "", 50..=60);
+    check(json!({}), 429, "retry-after: 30\r\n", 20..=30);
+    check(json!({}), 401, "", 590..=600);
 }
 
 #[test]

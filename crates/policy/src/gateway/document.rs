@@ -551,7 +551,7 @@ pub struct Route {
     /// Time to the first byte of an answer.
     #[schemars(range(min = 1, max = 3_600_000_u64))]
     pub first_byte_timeout_ms: Option<u64>,
-    /// Longest pause within a body.
+    /// Longest pause within a body, or in a tunnel (WebSocket).
     #[schemars(range(min = 1, max = 3_600_000_u64))]
     pub idle_timeout_ms: Option<u64>,
     /// How often a request may be tried again.

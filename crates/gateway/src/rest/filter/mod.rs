@@ -1,7 +1,9 @@
 //! Guardrails over the bodies of services.
 //!
-//! What is looked at follows from `content-type`: JSON, JSON by lines, forms, server-sent events and text; a body
-//! that names no type is looked at as what it turns out to be. All else (images, archives, multipart, gRPC) passes.
+//! What is looked at follows from `content-type`: JSON, JSON by lines, forms, texts and documents in multipart,
+//! server-sent events and text; a body that names no type is looked at as what it turns out to be. So is the query
+//! of a request. All else passes: images, archives, other files in multipart, gRPC; headers, trailers and the path;
+//! and what is only there once events of a stream are put together.
 //! A guardrail that blocks, masks or scrubs holds a body back that cannot be looked at: longer than
 //! [`GUARDED_MAX_BYTES`], encoded, in another charset than UTF-8, JSON that is not valid or that names a field
 //! twice. One that only takes note lets it pass.
@@ -9,31 +11,33 @@
 //! Requests are held whole before anything goes on. So are answers, except streams: of server-sent events and JSON
 //! by lines each event is looked at by itself, of text without a length the text as it comes.
 
-use std::collections::HashSet;
-use std::fmt;
+mod multipart;
+mod stream;
+mod unique;
+
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Bytes, Frame};
 use hyper::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE,
     RANGE,
 };
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use policy::gateway::document::GuardOn;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use store::outcome::Outcome;
 
 use crate::body::{Body, BodyError};
-use crate::guards::{Guards, TextFilter, Verdict};
+use crate::guards::Guards;
 use crate::refusal::Refusal;
+use stream::Filtered;
+use unique::Unique;
 
 /// The longest body that is looked at as a whole.
 const GUARDED_MAX_BYTES: u64 = 8 << 20;
-/// The longest event or line of a stream.
-const EVENT_MAX_BYTES: usize = 1 << 20;
 
 /// What a body is, as far as guardrails care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,7 @@ enum Kind {
     Json,
     JsonLines,
     Form,
+    Multipart,
     Events,
     Text,
     /// Nobody says: JSON or text if it is.
@@ -55,7 +60,12 @@ fn kind_of(headers: &HeaderMap) -> Kind {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Kind::Unknown;
     };
-    let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+    kind_named(&String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// The same of a `content-type`.
+fn kind_named(content_type: &str) -> Kind {
+    let text = content_type.to_ascii_lowercase();
     let mut parts = text.split(';').map(str::trim);
     let kind = match parts.next().unwrap_or_default() {
         "" => Kind::Unknown,
@@ -67,6 +77,7 @@ fn kind_of(headers: &HeaderMap) -> Kind {
         | "application/stream+json"
         | "application/json-seq" => Kind::JsonLines,
         "application/x-www-form-urlencoded" => Kind::Form,
+        other if other.starts_with("multipart/") => return Kind::Multipart,
         "text/event-stream" => Kind::Events,
         "application/json" | "text/json" | "text/x-json" | "application/x-json" => Kind::Json,
         "application/xml"
@@ -117,7 +128,22 @@ impl From<String> for Stop {
 }
 
 /// Looks at a whole body. `None`: it goes on as it is.
-fn whole(guards: &Guards, kind: Kind, bytes: &[u8], on: GuardOn) -> Result<Option<String>, Stop> {
+fn whole(
+    guards: &Guards,
+    kind: Kind,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    on: GuardOn,
+) -> Result<Option<Vec<u8>>, Stop> {
+    if kind == Kind::Multipart {
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        return multipart::look(guards, content_type.unwrap_or_default(), bytes, on);
+    }
+    text_body(guards, kind, bytes, on).map(|changed| changed.map(String::into_bytes))
+}
+
+/// Looks at a whole text. `None`: it goes on as it is.
+fn text_body(guards: &Guards, kind: Kind, bytes: &[u8], on: GuardOn) -> Result<Option<String>, Stop> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(_) if kind == Kind::Unknown => return Ok(None),
@@ -189,6 +215,44 @@ fn form(guards: &Guards, text: &str, on: GuardOn) -> Result<Option<String>, Stop
     Ok(is_changed.then(|| out.join("&")))
 }
 
+/// Looks at the query of a request, and changes it.
+pub(super) fn query(guards: &Guards, uri: &mut Uri) -> Result<(), Refusal> {
+    let Some(query) = uri.query() else {
+        return Ok(());
+    };
+    let changed = match form(guards, query, GuardOn::Request) {
+        Ok(None) => return Ok(()),
+        Ok(Some(changed)) => changed,
+        Err(Stop::Blocked(rail)) => return Err(blocked(&rail)),
+        Err(Stop::Unreadable(why)) if guards.hold(GuardOn::Request) => {
+            return Err(Refusal::bad_request(
+                format!("guardrails cannot look at the query: {why}"),
+                None,
+            ));
+        }
+        Err(Stop::Unreadable(_)) => return Ok(()),
+    };
+    let target = format!("{}?{changed}", uri.path());
+    let mut parts = std::mem::take(uri).into_parts();
+    let target = PathAndQuery::try_from(target);
+    parts.path_and_query =
+        Some(target.map_err(|_| {
+            Refusal::bad_request("the query cannot be passed on as guardrails leave it", None)
+        })?);
+    *uri = Uri::from_parts(parts)
+        .map_err(|_| Refusal::bad_request("the query cannot be passed on as guardrails leave it", None))?;
+    Ok(())
+}
+
+fn blocked(rail: &str) -> Refusal {
+    Refusal::new(
+        Outcome::GuardBlocked,
+        StatusCode::BAD_REQUEST,
+        "content_blocked",
+        format!("the guardrail `{rail}` does not let this request pass"),
+    )
+}
+
 /// Looks at a request, and gives the body to send.
 pub(super) async fn request(guards: &Guards, headers: &mut HeaderMap, body: Body) -> Result<Body, Refusal> {
     let kind = kind_of(headers);
@@ -201,11 +265,11 @@ pub(super) async fn request(guards: &Guards, headers: &mut HeaderMap, body: Body
     if let Some(why) = unreadable {
         return if holds { Err(unsupported(why)) } else { Ok(body) };
     }
-    let bytes = match gather(body)
+    let (bytes, mut trailers) = match gather(body)
         .await
         .map_err(|error| super::serve::broken_request(&error))?
     {
-        Gathered::All(bytes) => bytes,
+        Gathered::All(bytes, trailers) => (bytes, trailers),
         Gathered::TooLong(_) if holds => {
             return Err(Refusal::new(
                 Outcome::TooLarge,
@@ -216,20 +280,14 @@ pub(super) async fn request(guards: &Guards, headers: &mut HeaderMap, body: Body
         }
         Gathered::TooLong(body) => return Ok(body),
     };
-    let bytes = match whole(guards, kind, &bytes, GuardOn::Request) {
+    let bytes = match whole(guards, kind, headers, &bytes, GuardOn::Request) {
         Ok(None) => bytes,
         Ok(Some(changed)) => {
             forget_digests(headers);
+            trailers.iter_mut().for_each(forget_digests);
             changed.into()
         }
-        Err(Stop::Blocked(rail)) => {
-            return Err(Refusal::new(
-                Outcome::GuardBlocked,
-                StatusCode::BAD_REQUEST,
-                "content_blocked",
-                format!("the guardrail `{rail}` does not let this request pass"),
-            ));
-        }
+        Err(Stop::Blocked(rail)) => return Err(blocked(&rail)),
         Err(Stop::Unreadable(why)) if holds => {
             return Err(Refusal::bad_request(
                 format!("guardrails cannot look at the body: {why}"),
@@ -238,8 +296,44 @@ pub(super) async fn request(guards: &Guards, headers: &mut HeaderMap, body: Body
         }
         Err(Stop::Unreadable(_)) => bytes,
     };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Ok(Body::full(bytes))
+    Ok(with_trailers(headers, bytes, trailers))
+}
+
+/// A whole body, which says its length unless something comes after it.
+fn with_trailers(headers: &mut HeaderMap, bytes: Bytes, trailers: Option<HeaderMap>) -> Body {
+    match trailers.filter(|trailers| !trailers.is_empty()) {
+        None => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            Body::full(bytes)
+        }
+        Some(trailers) => {
+            headers.remove(CONTENT_LENGTH);
+            Body::other(Trailed {
+                frames: [Some(Frame::data(bytes)), Some(Frame::trailers(trailers))],
+            })
+        }
+    }
+}
+
+/// A whole body and its trailers.
+struct Trailed {
+    frames: [Option<Frame<Bytes>>; 2],
+}
+
+impl HttpBody for Trailed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(self.frames.iter_mut().find_map(Option::take).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.iter().all(Option::is_none)
+    }
 }
 
 /// Asks the upstream for an answer that can be looked at.
@@ -286,15 +380,16 @@ pub(super) async fn answer(guards: &Guards, response: Response<Body>) -> Result<
             "the answer of the server of this service ended early",
         )
     };
-    let bytes = match gather(body).await.map_err(broken)? {
-        Gathered::All(bytes) => bytes,
+    let (bytes, mut trailers) = match gather(body).await.map_err(broken)? {
+        Gathered::All(bytes, trailers) => (bytes, trailers),
         Gathered::TooLong(_) if holds => return Err(held_back("it is too long")),
         Gathered::TooLong(body) => return Ok(Response::from_parts(parts, body)),
     };
-    let bytes = match whole(guards, kind, &bytes, GuardOn::Answer) {
+    let bytes = match whole(guards, kind, &parts.headers, &bytes, GuardOn::Answer) {
         Ok(None) => bytes,
         Ok(Some(changed)) => {
             forget_digests(&mut parts.headers);
+            trailers.iter_mut().for_each(forget_digests);
             changed.into()
         }
         Err(Stop::Blocked(rail)) => {
@@ -308,10 +403,8 @@ pub(super) async fn answer(guards: &Guards, response: Response<Body>) -> Result<
         Err(Stop::Unreadable(why)) if holds => return Err(held_back(why)),
         Err(Stop::Unreadable(_)) => bytes,
     };
-    parts
-        .headers
-        .insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Ok(Response::from_parts(parts, Body::full(bytes)))
+    let body = with_trailers(&mut parts.headers, bytes, trailers);
+    Ok(Response::from_parts(parts, body))
 }
 
 /// What was computed from the body before it changed.
@@ -341,7 +434,7 @@ fn held_back(why: &str) -> Refusal {
 }
 
 enum Gathered {
-    All(Bytes),
+    All(Bytes, Option<HeaderMap>),
     /// The same body again, with what was read of it.
     TooLong(Body),
 }
@@ -351,15 +444,22 @@ async fn gather(mut body: Body) -> Result<Gathered, BodyError> {
         return Ok(Gathered::TooLong(body));
     }
     let mut all = Vec::new();
+    let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let data = match frame?.into_data() {
+            Ok(data) => data,
+            Err(other) => {
+                trailers = other.into_trailers().ok();
+                continue;
+            }
+        };
         all.extend_from_slice(&data);
         if all.len() as u64 > GUARDED_MAX_BYTES {
             let first = Some(Bytes::from(all));
             return Ok(Gathered::TooLong(Body::other(Rejoined { first, rest: body })));
         }
     }
-    Ok(Gathered::All(all.into()))
+    Ok(Gathered::All(all.into(), trailers))
 }
 
 /// A body whose beginning was read already.
@@ -383,304 +483,73 @@ impl HttpBody for Rejoined {
     }
 }
 
-/// An answer that is looked at as it comes.
-struct Filtered {
-    body: Body,
-    guards: Guards,
-    holds: bool,
-    filter: Filter,
-    /// Bytes that are no whole line or character yet.
-    held: Vec<u8>,
-    state: State,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
 
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    Looking,
-    /// What cannot be looked at passes, since nothing would be changed in it.
-    Raw,
-    Over,
-}
-
-enum Filter {
-    Text(TextFilter),
-    Lines {
-        are_events: bool,
-        data: Option<String>,
-        after_cr: bool,
-    },
-}
-
-impl Filtered {
-    fn new(body: Body, kind: Kind, guards: &Guards, holds: bool) -> Filtered {
-        let filter = if kind == Kind::Text {
-            Filter::Text(TextFilter::new(guards))
-        } else {
-            Filter::Lines {
-                are_events: kind == Kind::Events,
-                data: None,
-                after_cr: false,
+    /// Trailers come after the body as it is then; those that are computed from it go if it changed.
+    #[test]
+    fn trailers_stay() {
+        let guards_of = |name: &str| {
+            let documents = serde_json::json!({
+                "guardrails": [{ "name": "r", "words": ["secret"], "action": "mask" }],
+                "gateway": { "guardrails": ["r"] },
+            });
+            let documents = serde_json::from_value(documents).expect("documents");
+            struct Nothing;
+            impl policy::gateway::compile::Outside for Nothing {
+                fn env(&self, _: &str) -> Result<String, String> {
+                    Err(String::new())
+                }
+                fn file(&self, _: &str) -> Result<String, String> {
+                    Err(String::new())
+                }
             }
+            let catalogue = llm::catalogue::Catalogue::shipped();
+            let snapshot = policy::gateway::compile::compile(&documents, &Nothing, catalogue, 1);
+            let rails: Vec<Arc<_>> = snapshot.expect(name).settings.guardrails;
+            Guards::new(rails.iter(), 1)
         };
-        Filtered {
-            body,
-            guards: guards.clone(),
-            holds,
-            filter,
-            held: Vec::new(),
-            state: State::Looking,
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-        if self.state == State::Raw {
-            return Ok(bytes.to_vec());
-        }
-        let mut out = Vec::new();
-        self.held.extend_from_slice(bytes);
-        match self.look(&mut out) {
-            Err(Stop::Unreadable(_)) if !self.holds => {
-                self.state = State::Raw;
-                self.let_go(&mut out);
-                Ok(out)
-            }
-            Err(stop) => Err(stop),
-            Ok(()) => Ok(out),
-        }
-    }
-
-    /// What still waits goes on as it is.
-    fn let_go(&mut self, out: &mut Vec<u8>) {
-        match &mut self.filter {
-            Filter::Text(filter) => {
-                if let Verdict::Pass(text) = filter.finish() {
-                    out.extend_from_slice(text.as_bytes());
-                }
-            }
-            Filter::Lines { data, .. } => {
-                if let Some(data) = data.take() {
-                    write_data(&data, out);
-                }
-            }
-        }
-        out.append(&mut self.held);
-    }
-
-    fn look(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
-        match &mut self.filter {
-            Filter::Text(filter) => {
-                let valid = match std::str::from_utf8(&self.held) {
-                    Ok(text) => text.len(),
-                    Err(error) if error.error_len().is_none() => error.valid_up_to(),
-                    Err(_) => return Err(Stop::Unreadable("its text is not UTF-8")),
-                };
-                let text = String::from_utf8_lossy(&self.held[..valid]).into_owned();
-                self.held.drain(..valid);
-                match filter.push(&text) {
-                    Verdict::Pass(text) => out.extend_from_slice(text.as_bytes()),
-                    Verdict::Block(rail) => return Err(Stop::Blocked(rail)),
-                }
-            }
-            Filter::Lines {
-                are_events,
-                data,
-                after_cr,
-            } => {
-                let mut at = 0;
-                let looked = loop {
-                    if std::mem::take(after_cr) && self.held.get(at) == Some(&b'\n') {
-                        at += 1;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let check = |kind: &str, body: &str, expected: &str, names: &[&str]| {
+            let guards = guards_of(kind);
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-count", HeaderValue::from_static("7"));
+            trailers.insert("content-digest", HeaderValue::from_static("sha-256=:x:"));
+            let text = Bytes::copy_from_slice(body.as_bytes());
+            let body = Body::other(Trailed {
+                frames: [Some(Frame::data(text)), Some(Frame::trailers(trailers))],
+            });
+            let mut response = Response::new(body);
+            let kind_value = HeaderValue::from_str(kind).expect("a type");
+            response.headers_mut().insert(CONTENT_TYPE, kind_value);
+            let response = runtime.block_on(answer(&guards, response)).expect("passes");
+            assert!(!response.headers().contains_key(CONTENT_LENGTH), "{kind}");
+            let mut body = response.into_body();
+            let (mut got, mut after) = (Vec::new(), Vec::new());
+            while let Some(frame) = runtime.block_on(body.frame()) {
+                match frame.expect("a frame").into_data() {
+                    Ok(data) => got.extend_from_slice(&data),
+                    Err(other) => {
+                        let trailers = other.into_trailers().expect("trailers");
+                        after.extend(trailers.keys().map(ToString::to_string));
                     }
-                    let rest = &self.held[at..];
-                    let end = rest
-                        .iter()
-                        .position(|&byte| byte == b'\n' || (*are_events && byte == b'\r'));
-                    let Some(end) = end else { break Ok(()) };
-                    let looked = line(&self.guards, *are_events, data, &rest[..end], out);
-                    if looked.is_err() {
-                        break looked;
-                    }
-                    *after_cr = rest[end] == b'\r';
-                    at += end + 1;
-                };
-                self.held.drain(..at);
-                looked?;
-                if self.held.len() + data.as_ref().map_or(0, String::len) > EVENT_MAX_BYTES {
-                    return Err(Stop::Unreadable("an event of it is too long"));
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<Vec<u8>, Stop> {
-        let mut out = Vec::new();
-        if self.state == State::Raw {
-            return Ok(out);
-        }
-        match &mut self.filter {
-            Filter::Text(filter) => {
-                if !self.held.is_empty() && self.holds {
-                    return Err(Stop::Unreadable("its text is not UTF-8"));
-                }
-                match filter.finish() {
-                    Verdict::Pass(text) => out.extend_from_slice(text.as_bytes()),
-                    Verdict::Block(rail) => return Err(Stop::Blocked(rail)),
-                }
-                out.append(&mut self.held);
-            }
-            Filter::Lines { are_events, data, .. } => {
-                let last = std::mem::take(&mut self.held);
-                if !last.is_empty() {
-                    line(&self.guards, *are_events, data, &last, &mut out)?;
-                }
-                if let Some(data) = data.take() {
-                    let changed = piece(&self.guards, &data, GuardOn::Answer)?;
-                    write_data(&changed.unwrap_or(data), &mut out);
-                }
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// One line, without its end. Data of an event waits for the empty line.
-fn line(
-    guards: &Guards,
-    are_events: bool,
-    data: &mut Option<String>,
-    line: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Stop> {
-    let text = std::str::from_utf8(line).map_err(|_| Stop::Unreadable("its text is not UTF-8"))?;
-    if are_events && text.is_empty() {
-        if let Some(all) = data.take() {
-            let changed = piece(guards, &all, GuardOn::Answer)?;
-            write_data(&changed.unwrap_or(all), out);
-        }
-    } else if are_events && let Some(value) = text.strip_prefix("data:").or((text == "data").then_some("")) {
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match data {
-            Some(data) => {
-                data.push('\n');
-                data.push_str(value);
-            }
-            None => *data = Some(value.to_owned()),
-        }
-        return Ok(());
-    } else {
-        let changed = piece(guards, text, GuardOn::Answer)?;
-        out.extend_from_slice(changed.as_deref().unwrap_or(text).as_bytes());
-    }
-    out.push(b'\n');
-    Ok(())
-}
-
-fn write_data(data: &str, out: &mut Vec<u8>) {
-    for line in data.split(['\n', '\r']) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
-    }
-}
-
-impl HttpBody for Filtered {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        loop {
-            if this.state == State::Over {
-                return Poll::Ready(None);
-            }
-            let (looked, is_last) = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                // Trailers may hold a digest of what has changed: they are dropped.
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => (this.push(&data), false),
-                    Err(_) => continue,
-                },
-                Some(Err(error)) => {
-                    this.state = State::Over;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => (this.finish(), true),
-            };
-            if is_last {
-                this.state = State::Over;
-            }
-            match looked {
-                Ok(out) if out.is_empty() => {}
-                Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out.into())))),
-                Err(stop) => {
-                    this.state = State::Over;
-                    let why = match stop {
-                        Stop::Blocked(rail) => format!("the guardrail `{rail}` ended the answer"),
-                        Stop::Unreadable(why) => format!("guardrails cannot look at the answer: {why}"),
-                    };
-                    return Poll::Ready(Some(Err(BodyError::Producer(why))));
-                }
-            }
-        }
-    }
-}
-
-/// Any JSON, no object of which names a field twice.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unique, D::Error> {
-        deserializer.deserialize_any(Unique)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique {
-    type Value = Unique;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_unit<E>(self) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unique, A::Error> {
-        while items.next_element::<Unique>()?.is_some() {}
-        Ok(Unique)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Unique, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(name) = fields.next_key::<String>()? {
-            fields.next_value::<Unique>()?;
-            if !seen.insert(name) {
-                return Err(A::Error::custom("a field comes twice"));
-            }
-        }
-        Ok(Unique)
+            assert_eq!(String::from_utf8_lossy(&got), expected, "{kind}");
+            assert_eq!(after, names, "{kind} {expected}");
+        };
+        check("application/json", "[1]", "[1]", &["x-count", "content-digest"]);
+        check("application/json", "[\"secret\"]", "[\"[MASKED]\"]", &["x-count"]);
+        check(
+            "text/event-stream",
+            "data: secret\n\n",
+            "data: [MASKED]\n\n",
+            &["x-count"],
+        );
+        check("text/plain", "a secret", "a [MASKED]", &["x-count"]);
     }
 }
