@@ -5,10 +5,11 @@ mod dtls;
 mod handshake;
 mod quic;
 mod quic_packet;
+mod ssh;
 mod tls;
 mod x509;
 
 use crate::layer7::protocol::Protocol;
 
 /// The protocols of this folder.
-pub(super) const ALL: &[&dyn Protocol] = &[&tls::Tls, &dtls::Dtls, &quic::Quic];
+pub(super) const ALL: &[&dyn Protocol] = &[&tls::Tls, &dtls::Dtls, &quic::Quic, &ssh::Ssh];
