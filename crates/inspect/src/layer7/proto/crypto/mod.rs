@@ -3,13 +3,25 @@
 mod assemble;
 mod dtls;
 mod handshake;
+mod openvpn;
 mod quic;
 mod quic_packet;
+mod socks;
 mod ssh;
 mod tls;
+mod wireguard;
 mod x509;
 
 use crate::layer7::protocol::Protocol;
 
 /// The protocols of this folder.
-pub(super) const ALL: &[&dyn Protocol] = &[&tls::Tls, &dtls::Dtls, &quic::Quic, &ssh::Ssh];
+pub(super) const ALL: &[&dyn Protocol] = &[
+    &tls::Tls,
+    &dtls::Dtls,
+    &quic::Quic,
+    &ssh::Ssh,
+    &socks::Socks,
+    &openvpn::OpenVpn,
+    &wireguard::WireGuard,
+    &wireguard::CloudflareWarp,
+];
