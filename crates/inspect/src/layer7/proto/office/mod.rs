@@ -1,6 +1,10 @@
-//! Directories, shares, remote desktops.
+//! File sharing, directories, remote desktops, calls between programs.
+
+mod dcerpc;
+mod rpc_names;
+mod rpc_pdu;
 
 use crate::layer7::protocol::Protocol;
 
 /// The protocols of this folder.
-pub(super) const ALL: &[&dyn Protocol] = &[];
+pub(super) const ALL: &[&dyn Protocol] = &[&dcerpc::Dcerpc];
