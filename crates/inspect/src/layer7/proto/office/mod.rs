@@ -3,8 +3,9 @@
 mod dcerpc;
 mod rpc_names;
 mod rpc_pdu;
+mod smb;
 
 use crate::layer7::protocol::Protocol;
 
 /// The protocols of this folder.
-pub(super) const ALL: &[&dyn Protocol] = &[&dcerpc::Dcerpc];
+pub(super) const ALL: &[&dyn Protocol] = &[&smb::Smb, &dcerpc::Dcerpc];

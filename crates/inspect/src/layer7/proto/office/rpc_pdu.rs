@@ -152,6 +152,11 @@ impl Calls {
         }
     }
 
+    /// Whether an interface was asked for.
+    pub(super) fn is_used(&self) -> bool {
+        !self.interfaces.is_empty()
+    }
+
     /// A unit of which at least the header and the first bytes are there. What is over is handed to `tell`.
     pub(super) fn unit(
         &mut self,
