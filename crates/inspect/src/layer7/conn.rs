@@ -188,6 +188,7 @@ impl Conn {
         if self.is_over() {
             return;
         }
+        self.insight.has_payload |= !segment.payload.is_empty();
         if self.streams.is_none() {
             if !segment.payload.is_empty() {
                 self.datagram(engine, segment);

@@ -110,6 +110,15 @@ impl Engine {
         !self.shared.events.is_empty()
     }
 
+    /// A record of no flow, as of an ARP packet.
+    pub fn record(&mut self, event: impl FnOnce() -> Option<Event>) {
+        if self.shared.wants_records
+            && let Some(event) = event()
+        {
+            self.shared.push(event);
+        }
+    }
+
     /// What was not looked at, and what was found wrong.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -28,6 +28,10 @@ pub struct Insight {
     pub logins_succeeded: u16,
     pub logins_failed: u16,
     pub anomalies: u16,
+    /// Records made, where they are wanted; anomalies are not among them.
+    pub transactions: u32,
+    /// Some payload was there to be looked at.
+    pub has_payload: bool,
 }
 
 /// Of TLS, DTLS and QUIC.

@@ -20,6 +20,7 @@ pub mod timeout;
 #[cfg(test)]
 mod tests;
 
+use crate::layer7::record::Arp;
 use crate::layer7::{self, Conn, Engine, Insight, Segment};
 use crate::record::FlowRecord;
 use crate::syn_fingerprint::SynFingerprint;
@@ -214,7 +215,10 @@ impl FlowTable {
                 self.account(frame, &packet, frame.wire_len);
                 self.add_inner(frame, packet);
             }
-            Err(reject) => self.totals.rejects[reject as usize] += 1,
+            Err(reject) => {
+                self.totals.rejects[reject as usize] += 1;
+                self.tell_arp(frame, reject);
+            }
         }
         self.packets_since_sweep += 1;
         if self.packets_since_sweep >= SWEEP_PACKETS_MIN
@@ -310,6 +314,7 @@ impl FlowTable {
                 None => return,
                 Some(Err(reject)) => {
                     self.totals.inner_rejects[reject as usize] += 1;
+                    self.tell_arp(frame, reject);
                     return;
                 }
                 Some(Ok(_)) if level == INNER_LEVELS_MAX => {
@@ -322,6 +327,14 @@ impl FlowTable {
                     outer = inner;
                 }
             }
+        }
+    }
+
+    fn tell_arp(&mut self, frame: &Frame<'_>, reject: Reject) {
+        if reject == Reject::Arp
+            && let Some(engine) = self.engine.as_deref_mut()
+        {
+            engine.record(|| Some(Arp::find(frame.data)?.event(frame.ts_ns, frame.interface)));
         }
     }
 

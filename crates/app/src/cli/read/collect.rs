@@ -6,7 +6,7 @@ use std::io;
 use clap::ValueEnum;
 use inspect::record::{FlowRecord, TcpHealth};
 
-use super::{Outcome, Sink};
+use super::{Ended, Outcome, Sink};
 
 /// What flows are sorted by; ties by time and identifier, so that the order is always the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,7 +44,7 @@ impl Sort {
 pub(super) struct Collector<S> {
     sort: Sort,
     limit: Option<usize>,
-    held: Vec<FlowRecord>,
+    held: Vec<Ended>,
     inner: S,
 }
 
@@ -63,15 +63,15 @@ impl<S: Sink> Collector<S> {
         if self.held.len() > limit {
             let sort = self.sort;
             self.held
-                .select_nth_unstable_by_key(limit, |record| sort.rank(record));
+                .select_nth_unstable_by_key(limit, |flow| sort.rank(&flow.record));
             self.held.truncate(limit);
         }
     }
 }
 
 impl<S: Sink> Sink for Collector<S> {
-    fn flow(&mut self, record: FlowRecord) -> io::Result<()> {
-        self.held.push(record);
+    fn flow(&mut self, flow: Ended) -> io::Result<()> {
+        self.held.push(flow);
         if self
             .limit
             .is_some_and(|limit| self.held.len() >= 2 * limit.max(64))
@@ -84,9 +84,9 @@ impl<S: Sink> Sink for Collector<S> {
     fn finish(&mut self, outcome: &Outcome) -> io::Result<()> {
         self.cut();
         let sort = self.sort;
-        self.held.sort_by_cached_key(|record| sort.rank(record));
-        for record in self.held.drain(..) {
-            self.inner.flow(record)?;
+        self.held.sort_by_cached_key(|flow| sort.rank(&flow.record));
+        for flow in self.held.drain(..) {
+            self.inner.flow(flow)?;
         }
         self.inner.finish(outcome)
     }

@@ -9,6 +9,7 @@ mod interfaces;
 mod summary;
 pub(in crate::cli) mod table;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -17,8 +18,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use inspect::eve::FlowEvent;
+use inspect::eve::{FlowEvent, RecordEvent};
 use inspect::json::JsonFlow;
+use inspect::layer7::Event;
 use inspect::record::{Context, FlowRecord};
 use inspect::table::{Config, EndedFlow, FlowTable, Frame, Totals};
 use policy::filter::{Filter, Scope};
@@ -77,11 +79,25 @@ struct Outcome {
     inputs: Vec<InputReport>,
     /// Flows the filter kept out.
     n_filtered: u64,
+    layer7: inspect::layer7::Counters,
+    /// Records of layer 7 that found no room until their flow ended.
+    n_records_lost: u64,
 }
 
-/// Where flows go. `flow` is called as flows end, `finish` once.
+/// A flow that is over, with its records if they were held back until now.
+struct Ended {
+    record: FlowRecord,
+    events: Vec<Event>,
+}
+
+/// Where flows go. `flow` is called as flows end, `event` as records come (with the name of their
+/// interface), `finish` once.
 trait Sink {
-    fn flow(&mut self, record: FlowRecord) -> io::Result<()>;
+    fn flow(&mut self, flow: Ended) -> io::Result<()>;
+    fn event(&mut self, event: &Event, interface: Option<&str>) -> io::Result<()> {
+        let _ = (event, interface);
+        Ok(())
+    }
     fn finish(&mut self, outcome: &Outcome) -> io::Result<()>;
 }
 
@@ -127,10 +143,24 @@ fn make_sink<'a>(args: &ReadArgs, out: impl Write + 'a) -> Box<dyn Sink + 'a> {
             serde_json::to_writer(&mut *out, &JsonFlow::of(record, seed))?;
             out.write_all(b"\n")
         }),
-        Format::Eve => lines(args.sort, limit, out, move |out, record| {
-            serde_json::to_writer(&mut *out, &FlowEvent::of(record, seed))?;
-            out.write_all(b"\n")
-        }),
+        Format::Eve => match args.sort {
+            Some(sort) => Box::new(Collector::new(
+                sort,
+                limit,
+                Eve {
+                    limit,
+                    n: 0,
+                    seed,
+                    out,
+                },
+            )),
+            None => Box::new(Eve {
+                limit,
+                n: 0,
+                seed,
+                out,
+            }),
+        },
         Format::Csv => {
             let mut writer = csv::Csv::new(seed);
             lines(args.sort, limit, out, move |out, record| {
@@ -167,16 +197,82 @@ struct Lines<W, F> {
 }
 
 impl<W: Write, F: FnMut(&mut W, &FlowRecord) -> io::Result<()>> Sink for Lines<W, F> {
-    fn flow(&mut self, record: FlowRecord) -> io::Result<()> {
+    fn flow(&mut self, flow: Ended) -> io::Result<()> {
         if self.limit.is_some_and(|limit| self.n >= limit) {
             return Ok(());
         }
         self.n += 1;
-        (self.write)(&mut self.out, &record)
+        (self.write)(&mut self.out, &flow.record)
     }
 
     fn finish(&mut self, _outcome: &Outcome) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// Events of every type.
+struct Eve<W> {
+    limit: Option<usize>,
+    n: usize,
+    seed: u16,
+    out: W,
+}
+
+impl<W: Write> Sink for Eve<W> {
+    fn flow(&mut self, flow: Ended) -> io::Result<()> {
+        if self.limit.is_some_and(|limit| self.n >= limit) {
+            return Ok(());
+        }
+        self.n += 1;
+        let interface = flow.record.interface.as_deref();
+        for event in &flow.events {
+            self.event(event, interface)?;
+        }
+        serde_json::to_writer(&mut self.out, &FlowEvent::of(&flow.record, self.seed))?;
+        self.out.write_all(b"\n")
+    }
+
+    fn event(&mut self, event: &Event, interface: Option<&str>) -> io::Result<()> {
+        let seed = self.seed;
+        let event = RecordEvent {
+            event,
+            interface,
+            seed,
+        };
+        serde_json::to_writer(&mut self.out, &event)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn finish(&mut self, _outcome: &Outcome) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Records of flows of which it is not known yet whether they are shown.
+#[derive(Default)]
+struct Held {
+    by_flow: HashMap<u64, Vec<Event>>,
+    n: usize,
+    n_lost: u64,
+}
+
+impl Held {
+    /// Records held at once; some hundred bytes each.
+    const MAX: usize = 1 << 20;
+
+    fn hold(&mut self, event: Event) {
+        if self.n < Self::MAX {
+            self.n += 1;
+            self.by_flow.entry(event.flow_id).or_default().push(event);
+        } else {
+            self.n_lost += 1;
+        }
+    }
+
+    fn take(&mut self, flow_id: u64) -> Vec<Event> {
+        let events = self.by_flow.remove(&flow_id).unwrap_or_default();
+        self.n -= events.len();
+        events
     }
 }
 
@@ -193,13 +289,28 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
     let mut interfaces = Interfaces::default();
     let mut n_filtered = 0;
     let mut written = Ok(());
-    let mut hand_on = |table: &mut FlowTable, interfaces: &Interfaces| -> io::Result<()> {
+    // A flow's records are told before it is known whether it is shown, unless all are.
+    let are_held = filter.is_some() || args.sort.is_some() || args.limit.is_some_and(|limit| limit > 0);
+    let mut held = Held::default();
+    let mut hand_on = |table: &mut FlowTable, interfaces: &Interfaces, held: &mut Held| -> io::Result<()> {
+        for event in table
+            .layer7()
+            .into_iter()
+            .flat_map(inspect::layer7::Engine::take_events)
+        {
+            if are_held {
+                held.hold(event);
+            } else {
+                sink.event(&event, interfaces.name(event.key.ifindex))?;
+            }
+        }
         for flow in table.take_ended() {
             let mut record = record(&flow, interfaces);
             record.insight = flow.insight;
             record.syn = flow.syn;
+            let events = held.take(record.id);
             if filter.is_none_or(|filter| filter.eval(&record)) {
-                sink.flow(record)?;
+                sink.flow(Ended { record, events })?;
             } else {
                 n_filtered += 1;
             }
@@ -215,10 +326,10 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
             wire_len: packet.orig_len,
             data: packet.data,
         });
-        if !table.has_ended() {
+        if !table.has_ended() && !table.layer7().is_some_and(|engine| engine.has_events()) {
             return ControlFlow::Continue(());
         }
-        written = hand_on(&mut table, &interfaces);
+        written = hand_on(&mut table, &interfaces, &mut held);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -226,11 +337,16 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
     });
     written?;
     table.finish();
-    hand_on(&mut table, &interfaces)?;
+    hand_on(&mut table, &interfaces, &mut held)?;
     let outcome = Outcome {
         totals: *table.totals(),
         inputs,
         n_filtered,
+        layer7: table
+            .layer7()
+            .map(|engine| *engine.counters())
+            .unwrap_or_default(),
+        n_records_lost: held.n_lost,
     };
     sink.finish(&outcome)?;
     Ok(outcome)
@@ -265,6 +381,15 @@ fn report(outcome: &Outcome) -> anyhow::Result<ExitCode> {
             "weir: {} flows ended early, since more than --flows-max were open at once; later packets \
              of theirs are in flows of their own",
             outcome.totals.evicted_flows
+        )?;
+    }
+    let n_lost = outcome.n_records_lost + outcome.layer7.records_lost;
+    if n_lost > 0 {
+        writeln!(
+            err,
+            "weir: {n_lost} records are not shown, since more than {} waited for the end of their flows; \
+             without --filter, --sort and --limit none has to wait",
+            Held::MAX
         )?;
     }
     let errors = outcome.inputs.iter().filter_map(|input| input.error.as_ref());

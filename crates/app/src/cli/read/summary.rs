@@ -11,7 +11,7 @@ use inspect::table::Totals;
 use wire::Reject;
 use wire::tcp::flag;
 
-use super::{Outcome, Sink};
+use super::{Ended, Outcome, Sink};
 use crate::cli::text::{Align, Cell, Painter, Tone, bytes, columns, duration_ns, endpoint, grouped, percent};
 
 /// Lines of each list.
@@ -375,7 +375,8 @@ fn faults(outcome: &Outcome) -> Vec<(&'static str, u64, Tone)> {
 }
 
 impl<W: Write> Sink for Summary<W> {
-    fn flow(&mut self, record: FlowRecord) -> io::Result<()> {
+    fn flow(&mut self, flow: Ended) -> io::Result<()> {
+        let record = flow.record;
         self.tcp.add(&record);
         if let Some(tunnel) = record.tunnel {
             // Its bytes are counted in the flow that carries it already.

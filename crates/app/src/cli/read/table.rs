@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use inspect::names::protocol_name;
 use inspect::record::{FlowRecord, TcpState};
 
-use super::{Outcome, Sink};
+use super::{Ended, Outcome, Sink};
 use crate::cli::text::{Align, Cell, Painter, Tone, bytes, columns, duration_ns, endpoint, grouped};
 
 pub(super) struct Table<W> {
@@ -46,8 +46,8 @@ impl<W: Write> Table<W> {
 }
 
 impl<W: Write> Sink for Table<W> {
-    fn flow(&mut self, record: FlowRecord) -> io::Result<()> {
-        self.rows.push(row(&record));
+    fn flow(&mut self, flow: Ended) -> io::Result<()> {
+        self.rows.push(row(&flow.record));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! the rest is [`Fields`].
 
 mod anomaly;
+mod arp;
 mod dns;
 mod ftp;
 mod http;
@@ -13,6 +14,7 @@ mod ssh;
 mod tls;
 
 pub use anomaly::{Anomaly, Severity};
+pub use arp::Arp;
 pub use dns::{Dns, DnsAnswer, DnsData, DnsOption, DnsQuestion, Soa, Srv, Sshfp};
 pub use ftp::{Ftp, FtpData};
 pub use http::{Http, Http2, Http2Setting, Http2Side, HttpField};
@@ -35,6 +37,8 @@ pub struct Event {
     pub client: wire::Direction,
     /// Who sent what it tells of.
     pub side: Side,
+    /// Number of the record within its flow, as transactions are counted; none of an anomaly.
+    pub tx_id: Option<u32>,
     /// The flow's protocol, as `app_proto` has it, when it happened.
     pub app: Option<&'static str>,
     pub record: Record,
@@ -53,6 +57,8 @@ pub enum Record {
     Ftp(Box<Ftp>),
     FtpData(Box<FtpData>),
     Anomaly(Anomaly),
+    /// Of no flow: [`Event::flow_id`] is 0.
+    Arp(Box<Arp>),
     /// Any other protocol.
     Fields(Box<Fields>),
 }
@@ -77,6 +83,7 @@ impl Record {
             Self::Ftp(_) => "ftp",
             Self::FtpData(_) => "ftp_data",
             Self::Anomaly(_) => "anomaly",
+            Self::Arp(_) => "arp",
             Self::Fields(fields) => fields.event_type,
         }
     }
@@ -96,6 +103,7 @@ impl Record {
             Self::Ftp(ftp) => serde_json::to_value(ftp),
             Self::FtpData(data) => serde_json::to_value(data),
             Self::Anomaly(anomaly) => serde_json::to_value(anomaly),
+            Self::Arp(arp) => serde_json::to_value(arp),
             Self::Fields(fields) => Ok(serde_json::Value::Object(fields.fields.clone())),
         }
     }

@@ -1,15 +1,20 @@
-//! Suricata's EVE JSON: a flow record as an event of `event_type` `flow`.
+//! Suricata's EVE JSON: a flow record as an event of `event_type` `flow`, a record of layer 7
+//! ([`RecordEvent`]) as one of its own type.
 //!
 //! Names, order and spelling are Suricata's (`output-json-flow.c` of its version 7 and the user
 //! guide's "Eve JSON Format"): keyword of the protocol in capitals, IPv6 addresses with all their
 //! zeros, times in UTC with microseconds, `age` in whole seconds of the clock, flags as two hex
 //! digits and as one `true` each. What EVE has no name for stands under `weir`.
 
+mod event;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Serialize, Serializer};
 use wire::tcp::flag;
+
+pub use event::RecordEvent;
 
 use crate::names::protocol_keyword;
 use crate::record::{FlowRecord, Owner, Sighting, Socket, TcpHealth};
@@ -48,6 +53,10 @@ pub struct FlowEvent<'a> {
     response_icmp_type: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_icmp_code: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_proto: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_proto_orig: Option<&'static str>,
     flow: Flow,
     community_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,12 +177,20 @@ impl<'a> FlowEvent<'a> {
             icmp_code: icmp.map(|icmp| icmp.request.1),
             response_icmp_type: response.map(|(kind, _)| kind),
             response_icmp_code: response.map(|(_, code)| code),
+            app_proto: app_proto(record),
+            app_proto_orig: record.insight.as_ref().and_then(|insight| insight.app_before),
             flow: Flow::of(record),
             community_id: record.community_id(seed),
             tcp: record.tcp.as_ref().map(Tcp::of),
             weir: Weir::of(record),
         }
     }
+}
+
+/// The protocol, or `failed` where payload was looked at and is of none that is known.
+fn app_proto(record: &FlowRecord) -> Option<&'static str> {
+    let insight = record.insight.as_ref()?;
+    insight.app.or(insight.has_payload.then_some("failed"))
 }
 
 impl Flow {
