@@ -1,9 +1,12 @@
 //! What filters can ask of a flow record and of a packet.
 
-use policy::filter::{Facts, Field, Value};
+use policy::filter::{Facts, Field, FieldType, Value, fields};
 use wire::parse::note;
 use wire::{Packet, ip_proto, link, tunnel};
 
+use crate::geo::{Country, Place};
+use crate::json::TLS_VERSIONS;
+use crate::layer7::Insight;
 use crate::record::{FlowRecord, TcpHealth};
 
 const MILLISECOND_NS: u64 = 1_000_000;
@@ -53,9 +56,63 @@ impl Facts for FlowRecord {
             Field::Comm => owner.map(|owner| owner.comm.as_str()).into(),
             Field::Container => owner.and_then(|owner| owner.container.as_deref()).into(),
             Field::Cgroup => owner.and_then(|owner| owner.cgroup.as_deref()).into(),
-            _ => Value::Missing,
+            Field::SrcCountry => country(&self.src_place),
+            Field::DstCountry => country(&self.dst_place),
+            _ => match self.insight.as_deref() {
+                Some(insight) => of_insight(insight, field),
+                None => Value::Missing,
+            },
         }
     }
+}
+
+fn country(place: &Place) -> Value<'_> {
+    place.country.as_ref().map(Country::as_str).into()
+}
+
+/// What payloads said.
+fn of_insight(insight: &Insight, field: Field) -> Value<'_> {
+    let tls = insight.tls.as_deref();
+    let http = insight.http.as_deref();
+    let dns = insight.dns.as_deref();
+    match field {
+        Field::App => insight.app.into(),
+        Field::Service => insight.service.into(),
+        Field::TlsSni => text(tls.map(|tls| &tls.sni)),
+        Field::TlsVersion => tls.and_then(|tls| number_of(TLS_VERSIONS, tls.version?)).into(),
+        Field::TlsAlpn => text(tls.map(|tls| &tls.alpn)),
+        Field::Ja4 => text(tls.map(|tls| &tls.ja4)),
+        Field::HttpHost => text(http.map(|http| &http.host)),
+        Field::HttpMethod => text(http.map(|http| &http.method)),
+        Field::HttpPath => text(http.map(|http| &http.path)),
+        Field::HttpUserAgent => text(http.map(|http| &http.user_agent)),
+        Field::HttpStatus => http.and_then(|http| http.status).into(),
+        Field::DnsQuery => text(dns.map(|dns| &dns.query)),
+        Field::DnsRcode => dns.and_then(|dns| rcode(dns.rcode.as_deref()?)).into(),
+        Field::SshClient => text(insight.ssh.as_deref().map(|ssh| &ssh.client)),
+        _ => Value::Missing,
+    }
+}
+
+fn text(text: Option<&Option<Box<str>>>) -> Value<'_> {
+    text.and_then(|text| text.as_deref()).into()
+}
+
+fn number_of(names: &[(&str, u64)], name: &str) -> Option<u64> {
+    let mut names = names.iter();
+    names
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, number)| *number)
+}
+
+/// The number of a response code by its name, which the filter's table has, or as a number.
+fn rcode(name: &str) -> Option<u64> {
+    let info = fields().iter().find(|info| info.field == Field::DnsRcode)?;
+    let named = match info.field_type {
+        FieldType::Number { names, .. } => number_of(names, name),
+        _ => None,
+    };
+    named.or_else(|| name.parse().ok())
 }
 
 /// One packet, as `weir capture` looks at it.
@@ -216,6 +273,67 @@ mod tests {
                 ("rate_bps == 552", true),
                 ("incomplete", false),
                 ("pid or comm == nginx or icmp.type == 8", false),
+            ],
+        );
+    }
+
+    #[test]
+    fn payloads_and_places() {
+        let mut flow = flow();
+        check(
+            &flow,
+            &[("app or service or country or tls.version or dns.rcode", false)],
+        );
+        let text = |text: &str| Some(text.into());
+        flow.src_place.country = Country::new("de");
+        flow.dst_place.country = Country::new("US");
+        flow.insight = Some(Box::new(Insight {
+            app: Some("tls"),
+            service: Some("github"),
+            tls: Some(Box::new(crate::layer7::insight::Tls {
+                sni: text("api.github.com"),
+                alpn: text("h2"),
+                version: Some("TLS 1.3"),
+                ja4: text("t13d1516h2_8daaf6152771_e5627efa2ab1"),
+                ..Default::default()
+            })),
+            http: Some(Box::new(crate::layer7::insight::Http {
+                host: text("api.github.com"),
+                method: text("PUT"),
+                path: text("/admin/x"),
+                user_agent: text("curl/8"),
+                status: Some(503),
+                ..Default::default()
+            })),
+            dns: Some(Box::new(crate::layer7::insight::Dns {
+                query: text("x.internal"),
+                rcode: text("NXDOMAIN"),
+                ..Default::default()
+            })),
+            ssh: Some(Box::new(crate::layer7::insight::Ssh {
+                client: text("libssh_0.9"),
+                ..Default::default()
+            })),
+            ..Insight::default()
+        }));
+        check(
+            &flow,
+            &[
+                ("app == tls and service == github", true),
+                ("tls.sni matches *.github.com and tls.alpn == h2", true),
+                ("tls.version == tls1.3 and not tls.version < 1.3", true),
+                ("ja4 startswith t13d", true),
+                ("http.host endswith .github.com and http.method == PUT", true),
+                (
+                    "http.path startswith /admin and http.user_agent contains curl",
+                    true,
+                ),
+                ("http.status in 500-599", true),
+                ("dns.query endswith .internal and dns.rcode == nxdomain", true),
+                ("dns.rcode == 0", false),
+                ("ssh.client contains libssh", true),
+                ("src.country == DE and dst.country == us and country == US", true),
+                ("country == FR", false),
             ],
         );
     }

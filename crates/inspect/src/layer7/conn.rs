@@ -8,6 +8,7 @@ use super::engine::{Engine, PROTOCOLS_MAX};
 use super::insight::Insight;
 use super::protocol::{Earlier, Of, Out, Protocol, Seen, Session, Side, Step, Sure, Transport, Verdict};
 use super::stream::{Ready, Stream};
+use crate::services;
 
 /// Bytes of one side that are shown to probing parsers before the flow counts as unknown.
 pub const PROBE_BYTES_MAX: usize = 4096;
@@ -67,6 +68,8 @@ pub struct Conn {
     streams: Option<Box<[Stream; 2]>>,
     /// The protocol's client is the flow's server.
     is_swapped: bool,
+    /// Its service was looked up by a name of its own.
+    is_labelled: bool,
     /// The opening of the TCP connection was seen.
     is_from_start: bool,
 }
@@ -147,6 +150,7 @@ impl Conn {
             insight: Insight::default(),
             streams: (transport == Transport::Tcp).then(Box::default),
             is_swapped: false,
+            is_labelled: false,
             is_from_start: transport != Transport::Tcp,
         };
         let (addresses, ports) = conn.ends();
@@ -193,6 +197,7 @@ impl Conn {
             if !segment.payload.is_empty() {
                 self.datagram(engine, segment);
             }
+            self.label();
             return;
         }
         let before = self.held();
@@ -203,6 +208,30 @@ impl Conn {
             engine.shared.counters.over_bytes_max += 1;
             engine.held -= held;
             self.close();
+        }
+        self.label();
+    }
+
+    /// Finds the service by the flow's name, as soon as it has one.
+    fn label(&mut self) {
+        if !self.is_labelled
+            && let Some(host) = &self.insight.host
+        {
+            self.is_labelled = true;
+            self.insight.service = services::of_name(host);
+        }
+    }
+
+    /// Finds it by what DNS called the server, for flows without a name of their own.
+    pub fn label_by_address(&mut self, engine: &Engine) {
+        self.label();
+        if self.insight.host.is_none() && self.insight.has_payload {
+            let ([client, server], _) = self.ends();
+            let server = if self.is_swapped { client } else { server };
+            if let Some(name) = engine.name_of(server) {
+                self.insight.service = services::of_name(name);
+                self.insight.resolved_name = Some(name.into());
+            }
         }
     }
 

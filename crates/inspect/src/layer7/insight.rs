@@ -14,6 +14,8 @@ pub struct Insight {
     pub service: Option<&'static str>,
     /// The server's name: SNI, HTTP host, question, banner.
     pub host: Option<Box<str>>,
+    /// The server's name by a DNS answer that was seen, where the flow itself has none.
+    pub resolved_name: Option<Box<str>>,
     pub tls: Option<Box<Tls>>,
     pub http: Option<Box<Http>>,
     pub dns: Option<Box<Dns>>,

@@ -16,6 +16,7 @@ use wire::{FlowKey, FlowRow, ip_proto, link, tunnel};
 pub use state::{FlowState, TcpState};
 
 use crate::community_id::{Tuple, community_id};
+use crate::geo::{Geo, Place};
 use crate::layer7::Insight;
 use crate::syn_fingerprint::SynFingerprint;
 use crate::table::EndReason;
@@ -83,6 +84,9 @@ pub struct FlowRecord {
     /// Packets that were first accounted as attempts, and their bytes; they are in the counts.
     pub adopted_packets: u32,
     pub adopted_bytes: u64,
+    /// Where the two sides are.
+    pub src_place: Place,
+    pub dst_place: Place,
     /// What its payloads said.
     pub insight: Option<Box<Insight>>,
     /// The opener's SYN, of a capture.
@@ -235,9 +239,34 @@ impl FlowRecord {
             is_partial: row.flags & row_flag::PARTIAL != 0,
             adopted_packets: row.adopted_packets.into(),
             adopted_bytes: row.adopted_bytes.into(),
+            src_place: Place::default(),
+            dst_place: Place::default(),
             insight: None,
             syn: None,
         }
+    }
+
+    /// Asks the databases where both sides are. Addresses that are not of the public network are nowhere,
+    /// whatever a database says.
+    pub fn locate(&mut self, geo: &Geo) {
+        if !geo.is_empty() {
+            let place = |address| {
+                if is_public(address) {
+                    geo.place(address)
+                } else {
+                    Place::default()
+                }
+            };
+            self.src_place = place(self.src);
+            self.dst_place = place(self.dst);
+        }
+    }
+
+    /// The best name of the server: what the flow says, else what DNS said of its address.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        let insight = self.insight.as_deref()?;
+        insight.host.as_deref().or(insight.resolved_name.as_deref())
     }
 
     /// Direction of the opener's packets.
@@ -485,6 +514,30 @@ pub fn tcp_flag_letters(flags: u8) -> String {
         .filter(|(bit, _)| flags & bit != 0)
         .map(|&(_, letter)| letter)
         .collect()
+}
+
+/// Whether an address may be of the public network: not private, local, multicast or undefined.
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            // Shared by carriers: RFC 6598.
+            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_unspecified()
+                || is_shared)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local())
+        }
+    }
 }
 
 /// Bits of a [`FlowRecord::id`].

@@ -510,6 +510,7 @@ fn end_conn(engine: Option<&mut Engine>, conn: Option<Box<Conn>>, row: &FlowRow)
     if !conn.is_over() {
         conn.finish(engine, row.last_ns);
     }
+    conn.label_by_address(engine);
     Some(Box::new(std::mem::take(&mut conn.insight)))
 }
 

@@ -1,9 +1,15 @@
 //! A flow record as plain JSON, one object a line, with the names the filter language uses.
 
+mod insight;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
 
+pub use insight::JsonInsight;
+pub(crate) use insight::TLS_VERSIONS;
+
+use crate::geo::Place;
 use crate::names::protocol_name;
 use crate::record::{FlowRecord, Owner, Sighting, Socket, TcpHealth, Traffic, tcp_flag_letters};
 use crate::time::Rfc3339;
@@ -67,6 +73,20 @@ pub struct JsonFlow<'a> {
     socket: Option<Socket>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     sightings: &'a [Sighting],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_country: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst_country: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_asn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst_asn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_organisation: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst_organisation: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    insight: Option<JsonInsight>,
     community_id: String,
 }
 
@@ -151,9 +171,20 @@ impl<'a> JsonFlow<'a> {
             owner: record.owner.as_ref(),
             socket: record.socket,
             sightings: &record.sightings,
+            src_country: country(&record.src_place),
+            dst_country: country(&record.dst_place),
+            src_asn: record.src_place.asn,
+            dst_asn: record.dst_place.asn,
+            src_organisation: record.src_place.organisation.as_deref(),
+            dst_organisation: record.dst_place.organisation.as_deref(),
+            insight: record.insight.as_deref().map(JsonInsight::of),
             community_id: record.community_id(seed),
         }
     }
+}
+
+fn country(place: &Place) -> Option<&str> {
+    place.country.as_ref().map(crate::geo::Country::as_str)
 }
 
 impl Tcp {
