@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use inspect::geo::{Country, Place};
+use inspect::json::JsonInsight;
 use inspect::record::{
     FlowRecord, FlowState, Icmp, Owner, Sighting, Socket, TcpHealth, TcpSide, TcpState, Traffic, Tunnel,
 };
@@ -68,6 +70,14 @@ struct Raw {
     socket: Option<Socket>,
     #[serde(default)]
     sightings: Vec<Sighting>,
+    src_country: Option<String>,
+    dst_country: Option<String>,
+    src_asn: Option<u32>,
+    dst_asn: Option<u32>,
+    src_organisation: Option<Box<str>>,
+    dst_organisation: Option<Box<str>>,
+    #[serde(flatten)]
+    insight: JsonInsight,
     #[serde(default)]
     rate_pps: f64,
     #[serde(default)]
@@ -196,6 +206,9 @@ impl Raw {
             adopted_bytes: 0,
             insight: None,
             syn: None,
+            src_place: place(self.src_country.as_deref(), self.src_asn, self.src_organisation),
+            dst_place: place(self.dst_country.as_deref(), self.dst_asn, self.dst_organisation),
+            insight: self.insight.into_insight()?,
         };
         Ok(LiveFlow {
             record,
@@ -239,6 +252,14 @@ impl RawTcp {
             rtt_server_us: self.rtt_server_us,
             rtt_client_us: self.rtt_client_us,
         })
+    }
+}
+
+fn place(country: Option<&str>, asn: Option<u32>, organisation: Option<Box<str>>) -> Place {
+    Place {
+        country: country.and_then(Country::new),
+        asn,
+        organisation,
     }
 }
 
@@ -309,6 +330,7 @@ mod tests {
     fn records_read_back_are_the_same() {
         check(include_str!("../testdata/flow_tcp.json"));
         check(include_str!("../testdata/flow_icmp.json"));
+        check(include_str!("../testdata/flow_tls.json"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod config;
 mod flow_json;
+mod geo;
 mod input;
 mod lab;
 mod packet_socket;

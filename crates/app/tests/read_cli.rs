@@ -95,9 +95,10 @@ fn filters_look_at_flows() {
         0,
         "start_ns,end_ns,proto,src,sport,dst,dport,iface,vlan,tunnel,vni,packets_toserver,packets_toclient,\
          bytes_toserver,bytes_toclient,state,reason,tcp_state,tcp_flags,rtt_us,retransmits,out_of_order,\
-         zero_windows,resets,icmp_type,icmp_code,incomplete,community_id\n\
+         zero_windows,resets,icmp_type,icmp_code,incomplete,community_id,app,service,server_name,\
+         src_country,dst_country\n\
          1600000000000000002,1600000000000000002,udp,10.0.0.4,4004,10.0.0.1,53,,,,,1,0,68,0,new,shutdown,\
-         ,,,,,,,,,false,1:enXxoWa30X0BC9YCEnt8dK2Ey+s=\n",
+         ,,,,,,,,,false,1:enXxoWa30X0BC9YCEnt8dK2Ey+s=,,,,,\n",
         "",
     );
     check(

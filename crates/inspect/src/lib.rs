@@ -14,7 +14,7 @@ pub mod json;
 pub mod layer7;
 pub mod names;
 pub mod record;
-pub mod syn_fingerprint;
 pub mod services;
+pub mod syn_fingerprint;
 pub mod table;
 pub mod time;

@@ -165,6 +165,7 @@ impl Layer7 {
         if !watched.conn.is_over() {
             watched.conn.finish(&mut self.engine, last_ns);
         }
+        watched.conn.label_by_address(&self.engine);
         self.over.insert(*key, watched.conn.insight);
     }
 

@@ -192,7 +192,6 @@ impl JsonInsight {
                 version: known(tls.version, tls_version)?,
                 ja4: tls.ja4,
                 has_ech: tls.ech,
-                ..Tls::default()
             })),
         };
         Ok(Some(Box::new(Insight {
@@ -214,7 +213,6 @@ impl JsonInsight {
                     referer: http.referer,
                     requests: http.requests,
                     refused: http.refused,
-                    ..Http::default()
                 })
             }),
             dns: self.dns.map(|dns| {
@@ -223,7 +221,6 @@ impl JsonInsight {
                     rcode: dns.rcode,
                     queries: dns.queries,
                     answers: dns.answers,
-                    ..Dns::default()
                 })
             }),
             ssh: self.ssh.map(|ssh| {
@@ -232,7 +229,6 @@ impl JsonInsight {
                     server: ssh.server,
                     hassh: ssh.hassh,
                     hassh_server: ssh.hassh_server,
-                    ..Ssh::default()
                 })
             }),
             user: self.user,
@@ -244,7 +240,6 @@ impl JsonInsight {
             anomalies: self.anomalies,
             transactions: self.transactions,
             has_payload: self.payload,
-            ..Insight::default()
         })))
     }
 }

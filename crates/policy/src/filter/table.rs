@@ -263,7 +263,7 @@ pub(super) const FIELDS: &[FieldInfo] = &[
     row(Field::Cgroup, "cgroup", exact(&[]), FLOW, "Control group of that process.", "cgroup contains system.slice"),
     // Application
     alias(row(Field::App, "app", folded(APPS), FLOW, "Application protocol, from the payload.", "app == tls"), &["app_proto"]),
-    row(Field::Service, "service", folded(&[]), FLOW, "Name of the service at the server's port.", "service == https"),
+    row(Field::Service, "service", folded(&[]), FLOW, "Whose service it is, as the server's name proves.", "service == github"),
     alias(row(Field::TlsSni, "tls.sni", folded(&[]), FLOW, "Server name the TLS client asked for.", "tls.sni matches *.example.com"), &["sni"]),
     row(Field::TlsVersion, "tls.version", named(65535, TLS_VERSIONS), FLOW, "TLS version agreed on.", "tls.version < 1.2"),
     alias(row(Field::TlsAlpn, "tls.alpn", exact(&["h2", "http/1.1", "h3"]), FLOW, "Application protocol agreed in TLS.", "tls.alpn == h2"), &["alpn"]),

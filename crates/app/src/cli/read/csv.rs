@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
+use inspect::geo::Country;
 use inspect::names::protocol_name;
 use inspect::record::{FlowRecord, TcpHealth, tcp_flag_letters};
 
 const HEADER: &str = "start_ns,end_ns,proto,src,sport,dst,dport,iface,vlan,tunnel,vni,packets_toserver,\
                       packets_toclient,bytes_toserver,bytes_toclient,state,reason,tcp_state,tcp_flags,rtt_us,\
-                      retransmits,out_of_order,zero_windows,resets,icmp_type,icmp_code,incomplete,community_id";
+                      retransmits,out_of_order,zero_windows,resets,icmp_type,icmp_code,incomplete,community_id,app,service,server_name,\
+                      src_country,dst_country";
 
 pub(in crate::cli) struct Csv {
     seed: u16,
@@ -30,6 +32,7 @@ impl Csv {
         let ports = |port: u16| optional(record.has_ports().then_some(port));
         let protocol = protocol_name(record.protocol);
         let tcp = record.tcp.as_ref();
+        let insight = record.insight.as_deref();
         let icmp = record.icmp.map(|icmp| icmp.request);
         let cells = [
             record.start_ns.to_string(),
@@ -60,6 +63,11 @@ impl Csv {
             optional(icmp.map(|(_, code)| code)),
             record.is_partial.to_string(),
             record.community_id(self.seed),
+            optional(insight.and_then(|insight| insight.app)),
+            optional(insight.and_then(|insight| insight.service)),
+            quoted(record.server_name().unwrap_or("")),
+            optional(record.src_place.country.as_ref().map(Country::as_str)),
+            optional(record.dst_place.country.as_ref().map(Country::as_str)),
         ];
         writeln!(out, "{}", cells.join(","))
     }

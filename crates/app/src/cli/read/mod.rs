@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use inspect::eve::{FlowEvent, RecordEvent};
+use inspect::geo::Geo;
 use inspect::json::JsonFlow;
 use inspect::layer7::Event;
 use inspect::record::{Context, FlowRecord};
@@ -54,6 +55,10 @@ pub(crate) struct ReadArgs {
     /// Most flows in memory at once, 400 bytes each; beyond, those silent for longest end early
     #[arg(long, value_name = "N", default_value_t = Config::FLOWS_MAX)]
     flows_max: usize,
+    /// Country or network database in MaxMind's format (MMDB), may be given more than once; without it
+    /// those that are found are used
+    #[arg(long, value_name = "FILE", env = "WEIR_GEOIP", value_delimiter = ':')]
+    geoip: Vec<PathBuf>,
     /// Seed of the community id
     #[arg(long, value_name = "N", default_value_t = 0)]
     community_id_seed: u16,
@@ -109,9 +114,16 @@ pub(crate) fn run(args: &ReadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
+    let geo = match crate::geo::load(&args.geoip) {
+        Ok(geo) => geo,
+        Err(error) => {
+            writeln!(io::stderr(), "weir: --geoip: {error:#}").context("cannot write to stderr")?;
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
     let out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut sink = make_sink(args, out);
-    match read(args, filter.as_ref(), sink.as_mut()) {
+    match read(args, filter.as_ref(), &geo, sink.as_mut()) {
         Ok(outcome) => report(&outcome),
         // The reader of our output has seen enough, as `head` has.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
@@ -277,12 +289,12 @@ impl Held {
 }
 
 /// Reads every input to its end or its first fault, and hands flows to the sink as they end.
-fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Result<Outcome> {
+fn read(args: &ReadArgs, filter: Option<&Filter>, geo: &Geo, sink: &mut dyn Sink) -> io::Result<Outcome> {
     let mut table = FlowTable::new(Config {
         flows_max: args.flows_max,
         hash_keys: random_keys(),
         layer7: Some(inspect::layer7::Config {
-            wants_records: args.format == Format::Eve,
+            wants_records: matches!(args.format, Format::Eve | Format::Summary),
             ..inspect::layer7::Config::default()
         }),
     });
@@ -308,6 +320,7 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, sink: &mut dyn Sink) -> io::Re
             let mut record = record(&flow, interfaces);
             record.insight = flow.insight;
             record.syn = flow.syn;
+            record.locate(geo);
             let events = held.take(record.id);
             if filter.is_none_or(|filter| filter.eval(&record)) {
                 sink.flow(Ended { record, events })?;

@@ -6,7 +6,9 @@ use inspect::names::protocol_name;
 use inspect::record::{FlowRecord, TcpState};
 
 use super::{Ended, Outcome, Sink};
-use crate::cli::text::{Align, Cell, Painter, Tone, bytes, columns, duration_ns, endpoint, grouped};
+use crate::cli::text::{
+    Align, Cell, Painter, Tone, bytes, columns, duration_ns, endpoint, grouped, shortened,
+};
 
 pub(super) struct Table<W> {
     out: W,
@@ -14,10 +16,12 @@ pub(super) struct Table<W> {
     rows: Vec<Vec<Cell>>,
 }
 
-const COLUMNS: [(&str, Align); 9] = [
+const COLUMNS: [(&str, Align); 11] = [
     ("PROTO", Align::Left),
     ("CLIENT", Align::Left),
     ("SERVER", Align::Left),
+    ("APP", Align::Left),
+    ("NAME", Align::Left),
     ("STATE", Align::Left),
     ("PACKETS > <", Align::Right),
     ("BYTES > <", Align::Right),
@@ -31,7 +35,31 @@ pub(in crate::cli) fn render(painter: Painter, records: impl Iterator<Item = Flo
     let heading = |&(name, _): &(&str, Align)| Cell(name.to_owned(), Tone::Heading);
     let mut rows = vec![COLUMNS.iter().map(heading).collect()];
     rows.extend(records.map(|record| row(&record)));
-    columns(painter, &COLUMNS.map(|(_, align)| align), &rows)
+    aligned(painter, rows)
+}
+
+/// Columns of layer 7, which are left out where no flow has anything in them.
+const OPTIONAL: [&str; 2] = ["APP", "NAME"];
+
+fn aligned(painter: Painter, mut rows: Vec<Vec<Cell>>) -> String {
+    let is_used: Vec<bool> = COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(at, (name, _))| {
+            !OPTIONAL.contains(name) || rows.iter().skip(1).any(|row| !row[at].0.is_empty())
+        })
+        .collect();
+    for row in &mut rows {
+        let mut is_used = is_used.iter();
+        row.retain(|_| is_used.next() == Some(&true));
+    }
+    let aligns: Vec<Align> = COLUMNS
+        .iter()
+        .zip(is_used)
+        .filter(|(_, is_used)| *is_used)
+        .map(|((_, align), _)| *align)
+        .collect();
+    columns(painter, &aligns, &rows)
 }
 
 impl<W: Write> Table<W> {
@@ -52,11 +80,10 @@ impl<W: Write> Sink for Table<W> {
     }
 
     fn finish(&mut self, outcome: &Outcome) -> io::Result<()> {
-        let aligns = COLUMNS.map(|(_, align)| align);
         let shown = self.rows.len() as u64 - 1;
         if shown > 0 {
-            self.out
-                .write_all(columns(self.painter, &aligns, &self.rows).as_bytes())?;
+            let rows = std::mem::take(&mut self.rows);
+            self.out.write_all(aligned(self.painter, rows).as_bytes())?;
         }
         let totals = &outcome.totals;
         let passed = totals.flows - outcome.n_filtered;
@@ -90,6 +117,8 @@ fn row(record: &FlowRecord) -> Vec<Cell> {
         Cell::plain(protocol.map_or_else(|| record.protocol.to_string(), str::to_owned)),
         Cell::plain(endpoint(record.src, port(record.src_port))),
         Cell::plain(endpoint(record.dst, port(record.dst_port))),
+        Cell::plain(app(record)),
+        Cell::plain(name(record)),
         state(record),
         Cell::plain(format!(
             "{} {}",
@@ -101,6 +130,30 @@ fn row(record: &FlowRecord) -> Vec<Cell> {
         Cell::plain(rtt.map_or_else(String::new, |us| duration_ns(u64::from(us) * 1000))),
         Cell(notes(record), Tone::Warning),
     ]
+}
+
+/// The protocol, and the service where a name proves it: `tls github`.
+fn app(record: &FlowRecord) -> String {
+    let Some(insight) = record.insight.as_deref() else {
+        return String::new();
+    };
+    let words = [insight.app, insight.service].into_iter().flatten();
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Longest name shown, in characters.
+const NAME_MAX: usize = 48;
+
+/// The server's name; in brackets if DNS gave it, not the flow.
+fn name(record: &FlowRecord) -> String {
+    let Some(insight) = record.insight.as_deref() else {
+        return String::new();
+    };
+    match (&insight.host, &insight.resolved_name) {
+        (Some(host), _) => shortened(host, NAME_MAX),
+        (None, Some(name)) => format!("({})", shortened(name, NAME_MAX - 2)),
+        (None, None) => String::new(),
+    }
 }
 
 fn state(record: &FlowRecord) -> Cell {
@@ -121,6 +174,22 @@ fn notes(record: &FlowRecord) -> String {
     let mut notes = Vec::new();
     if let Some(owner) = &record.owner {
         notes.push(format!("{} ({})", owner.comm, owner.pid));
+    }
+    for (place, side) in [(&record.src_place, "from"), (&record.dst_place, "to")] {
+        if let Some(country) = &place.country {
+            notes.push(format!("{side} {}", country.as_str()));
+        }
+    }
+    if let Some(insight) = &record.insight {
+        if insight.has_clear_credential {
+            notes.push("password in clear text".to_owned());
+        }
+        if insight.logins_failed > 0 {
+            notes.push(format!("{} failed log-ins", insight.logins_failed));
+        }
+        if insight.anomalies > 0 {
+            notes.push(format!("{} anomalies", insight.anomalies));
+        }
     }
     if let Some(tunnel) = record.tunnel {
         notes.push(match tunnel.id {
