@@ -204,7 +204,6 @@ impl Raw {
             is_partial: self.incomplete,
             adopted_packets: self.adopted_packets,
             adopted_bytes: 0,
-            insight: None,
             syn: None,
             src_place: place(self.src_country.as_deref(), self.src_asn, self.src_organisation),
             dst_place: place(self.dst_country.as_deref(), self.dst_asn, self.dst_organisation),
