@@ -1,0 +1,120 @@
+//! Voice and video of applications with a protocol of their own, and streams of MPEG.
+
+use crate::layer7::protocol::{Named, Transport, Verdict};
+
+const UDP: &[Transport] = &[Transport::Udp];
+
+/// Discord's voice: finding one's own address, and keeping the way open.
+pub(super) const DISCORD: Named = Named {
+    name: "discord",
+    ports: &[],
+    transports: UDP,
+    probe: |seen| {
+        const DISCOVERY_LEN: usize = 74;
+        match *seen.newest() {
+            [0x13, 0x37, 0xca, 0xfe, _, 0, 0, 0] => Verdict::CERTAIN,
+            // Request and answer: type, length, source, address as text, port.
+            [0, 1 | 2, 0, 70, ..] if seen.newest().len() == DISCOVERY_LEN => Verdict::CERTAIN,
+            _ => Verdict::No,
+        }
+    },
+};
+
+/// TeamSpeak 3: the handshake's packets say so.
+pub(super) const TEAMSPEAK: Named = Named {
+    name: "teamspeak",
+    ports: &[9987],
+    transports: UDP,
+    probe: |seen| {
+        if seen.newest().starts_with(b"TS3INIT1") {
+            Verdict::CERTAIN
+        } else {
+            Verdict::No
+        }
+    },
+};
+
+/// Zoom: packets of its servers, which wrap RTP.
+pub(super) const ZOOM: Named = Named {
+    name: "zoom",
+    ports: &[8801, 8802, 8803, 8804, 8805, 8806, 8807, 8808, 8809, 8810],
+    transports: UDP,
+    probe: |seen| {
+        if !(8801..=8810).any(|port| seen.has_port(port)) || seen.newest().len() < 16 {
+            return Verdict::No;
+        }
+        let bytes = seen.newest();
+        match bytes[0] {
+            // Joining, and its answer.
+            1 | 2 if bytes[1..3] == [0, 3] || bytes[1..3] == [0, 2] => Verdict::CERTAIN,
+            // Media: screen, sound, video, and reports.
+            5 if matches!(bytes[8], 13 | 15 | 16 | 21 | 30 | 33 | 34 | 35) => Verdict::CERTAIN,
+            5 if bytes[8] <= 4 => Verdict::LIKELY,
+            _ => Verdict::No,
+        }
+    },
+};
+
+/// Telegram's calls: packets to a reflector carry a tag and many ones.
+pub(super) const TELEGRAM: Named = Named {
+    name: "telegram",
+    ports: &[],
+    transports: UDP,
+    probe: |seen| match seen.newest().get(12..32).map(|bytes| bytes.split_at(4)) {
+        // Silence in RTP is ones too, but from its header on.
+        Some((tag, mark))
+            if tag != [0xff; 4]
+                && mark[..12] == [0xff; 12]
+                && mark[12] >= 0xfc
+                && mark[13..] == [0xff; 3] =>
+        {
+            Verdict::CERTAIN
+        }
+        _ => Verdict::No,
+    },
+};
+
+/// MPEG transport streams without RTP (ISO/IEC 13818-1).
+pub(super) const MPEG_TS: Named = Named {
+    name: "mpeg-ts",
+    ports: &[1234],
+    transports: UDP,
+    probe: |seen| {
+        const PACKET_LEN: usize = 188;
+        let bytes = seen.newest();
+        let is_stream = !bytes.is_empty()
+            && bytes.len().is_multiple_of(PACKET_LEN)
+            && bytes.chunks_exact(PACKET_LEN).all(|packet| packet[0] == 0x47);
+        let has_earlier = seen
+            .earlier
+            .iter()
+            .any(|earlier| earlier.head().first() == Some(&0x47));
+        match (is_stream, bytes.len() > PACKET_LEN || has_earlier) {
+            (true, true) => Verdict::CERTAIN,
+            (true, false) => Verdict::NeedMore,
+            _ => Verdict::No,
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use crate::layer7::kit;
+
+    #[test]
+    fn recognised() {
+        kit::check_datagrams(&[(0, b"\x13\x37\xca\xfe\x0e\0\0\0")], Some("discord"), &[]);
+        kit::check_datagrams(&[(0, b"\x13\x37\xca\xfe\x0e")], None, &[]);
+        kit::check_datagrams(&[(0, b"TS3INIT1\0\x65\0\0\x88")], Some("teamspeak"), &[]);
+        let join = b"\x01\0\x03\xc8\x4a\xc4\x52\x87\x18\xcd\xa2\xb8\x47\x7a\x1b\x89\x9f";
+        kit::check_datagrams_to(8801, &[(0, join)], Some("zoom"), &[]);
+        kit::check_datagrams(&[(0, join)], None, &[]);
+        let reflected = [&[7; 16][..], &[0xff; 12], b"\xfe\xff\xff\xff\x12\x34"].concat();
+        kit::check_datagrams(&[(0, &reflected)], Some("telegram"), &[]);
+        let silence = [&b"\x80\0\0\x01\0\0\0\0abcd"[..], &[0xff; 160]].concat();
+        kit::check_datagrams(&[(0, &silence)], None, &[]);
+        let mut packet = [0; 188];
+        packet[0] = 0x47;
+        kit::check_datagrams(&[(0, &packet), (0, &packet)], Some("mpeg-ts"), &[]);
+    }
+}
