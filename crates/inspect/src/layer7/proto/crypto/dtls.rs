@@ -67,6 +67,7 @@ impl Protocol for Dtls {
             handshake: Handshake::new(Carrier::Dtls),
             messages: Default::default(),
             datagrams: 0,
+            is_reversed: false,
         })
     }
 }
@@ -123,6 +124,8 @@ struct DtlsSession {
     /// Messages that are not whole, by their number, of each side.
     messages: [BTreeMap<u16, Assembler>; 2],
     datagrams: u32,
+    /// The flow's server says the client's hello, as happens where STUN came before.
+    is_reversed: bool,
 }
 
 impl Session for DtlsSession {
@@ -132,7 +135,15 @@ impl Session for DtlsSession {
             return Step::Done;
         }
         // Media share the port: what is no record is passed over.
-        for record in Record::all(bytes, false).unwrap_or_default() {
+        let records = Record::all(bytes, false).unwrap_or_default();
+        if side == Side::Server && !self.handshake.has_client() && !self.handshake.has_server() {
+            let is_hello = |record: &Record<'_>| {
+                record.kind == 22 && record.body.first() == Some(&message::CLIENT_HELLO)
+            };
+            self.is_reversed |= records.first().is_some_and(is_hello);
+        }
+        let side = if self.is_reversed { side.other() } else { side };
+        for record in records {
             match self.record(side, &record, out) {
                 Ok(After::More) => {}
                 Ok(After::Over) => return Step::Done,
@@ -143,7 +154,7 @@ impl Session for DtlsSession {
     }
 
     fn finish(&mut self, out: &mut Out<'_>) {
-        self.handshake.tell(out);
+        self.handshake.tell(self.is_reversed, out);
     }
 }
 

@@ -178,15 +178,16 @@ impl Handshake {
         }
     }
 
-    /// The record, once, if there is anything to tell.
-    pub(super) fn tell(&mut self, out: &mut Out<'_>) {
+    /// The record, once, if there is anything to tell. `is_reversed`: the flow's server is the client of TLS.
+    pub(super) fn tell(&mut self, is_reversed: bool, out: &mut Out<'_>) {
         if std::mem::replace(&mut self.is_told, true) || !(self.has_client || self.has_server) {
             return;
         }
         if out.wants_records() {
             let mut record = std::mem::take(&mut self.record);
             record.version.get_or_insert("UNDETERMINED");
-            out.record_of(Side::Client, Record::Tls(Box::new(record)));
+            let client = if is_reversed { Side::Server } else { Side::Client };
+            out.record_of(client, Record::Tls(Box::new(record)));
         }
     }
 }

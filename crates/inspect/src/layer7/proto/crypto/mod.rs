@@ -3,12 +3,16 @@
 mod assemble;
 mod dtls;
 mod handshake;
+mod ike;
+mod ipsec;
+mod messengers;
 mod openvpn;
 mod quic;
 mod quic_packet;
 mod socks;
 mod ssh;
 mod tls;
+mod tunnels;
 mod wireguard;
 mod x509;
 
@@ -24,4 +28,13 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &openvpn::OpenVpn,
     &wireguard::WireGuard,
     &wireguard::CloudflareWarp,
+    &ike::Ike,
+    &ipsec::Esp,
+    &ipsec::Ah,
+    &tunnels::Pptp,
+    &tunnels::L2tp,
+    &tunnels::Tinc,
+    &tunnels::SoftEther,
+    &messengers::Telegram,
+    &messengers::Viber,
 ];

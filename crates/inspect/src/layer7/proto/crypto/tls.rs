@@ -60,6 +60,7 @@ impl Protocol for Tls {
         Box::new(TlsSession {
             handshake: Handshake::new(Carrier::Tls),
             sides: Default::default(),
+            is_reversed: false,
         })
     }
 }
@@ -163,7 +164,10 @@ fn probe_v2(side: Side, bytes: &[u8]) -> Verdict {
 
 struct TlsSession {
     handshake: Handshake,
+    /// By who plays client and server of TLS.
     sides: [OneSide; 2],
+    /// The flow's server says the client's hello, as of active FTP.
+    is_reversed: bool,
 }
 
 #[derive(Default)]
@@ -187,6 +191,11 @@ type Next = Result<After, Anomaly>;
 
 impl Session for TlsSession {
     fn data(&mut self, side: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
+        let is_hello = |hello: &[u8; 6]| hello[0] == content::HANDSHAKE && hello[5] == message::CLIENT_HELLO;
+        if side == Side::Server && !self.is_begun() && bytes.first_chunk().is_some_and(is_hello) {
+            self.is_reversed = true;
+        }
+        let side = if self.is_reversed { side.other() } else { side };
         let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
@@ -235,6 +244,7 @@ impl Session for TlsSession {
     }
 
     fn gap(&mut self, side: Side, _: u64, _: &mut Out<'_>) -> Step {
+        let side = if self.is_reversed { side.other() } else { side };
         // Where the next record begins is not known any more; the other side may still tell something.
         match side {
             Side::Client if !self.handshake.has_server() => Step::Take(ALL),
@@ -243,11 +253,15 @@ impl Session for TlsSession {
     }
 
     fn finish(&mut self, out: &mut Out<'_>) {
-        self.handshake.tell(out);
+        self.handshake.tell(self.is_reversed, out);
     }
 }
 
 impl TlsSession {
+    fn is_begun(&self) -> bool {
+        self.sides.iter().any(|side| side.is_begun)
+    }
+
     fn record(&mut self, side: Side, kind: u8, body: &[u8], out: &mut Out<'_>) -> Next {
         let is_encrypted = self.sides[side.index()].is_encrypted;
         match kind {
@@ -507,6 +521,18 @@ mod tests {
         server = record(22, &server_hello(&[]));
         let upgraded = json!({"version": "TLS 1.2", "cipher": 0xc02b, "ja3s": ja3s("771,49195,")});
         kit::check_stream(&[(0, &hello), (1, &server)], Some("tls"), &[("tls", upgraded)]);
+    }
+
+    #[test]
+    fn roles_reversed() {
+        let said = [
+            (1, &record(22, &client_hello())[..]),
+            (0, &[record(22, &server_hello(&[])), record(20, &[1])].concat()),
+        ];
+        let outcome = kit::stream(&said);
+        assert_eq!(outcome.insight.host.as_deref(), Some("example.org"));
+        assert_eq!(outcome.bodies()[0].1["version"], "TLS 1.2");
+        kit::check_cuts(&said);
     }
 
     #[test]
