@@ -49,7 +49,11 @@ impl<'a> Segment<'a> {
             ack: packet.tcp_ack,
             flags: packet.tcp_flags,
             payload: if at == 0 { &[] } else { payload },
-            wire_len: if at == 0 { 0 } else { packet.payload_len },
+            wire_len: match at {
+                0 => 0,
+                // How much is in the fragments to come is not known: more than is here.
+                _ => packet.payload_len + u32::from(packet.notes & wire::parse::note::FRAGMENT_FIRST != 0),
+            },
         }
     }
 }
@@ -298,6 +302,7 @@ impl Conn {
             transport: Transport::of(self.key.protocol),
             addresses,
             ports,
+            is_whole: segment.payload.len() >= segment.wire_len as usize,
             insight: &mut self.insight,
             flow: Of {
                 key: self.key,

@@ -345,6 +345,9 @@ pub struct Out<'a> {
     /// Addresses and ports of client and server, by [`Side::index`].
     pub addresses: [IpAddr; 2],
     pub ports: [u16; 2],
+    /// The packet holds all that was sent with it: a datagram may be cut by the capture, or be the first of
+    /// fragments.
+    pub is_whole: bool,
     /// What is known of the flow; it outlives the session.
     pub insight: &'a mut Insight,
     pub(super) flow: Of,
@@ -383,8 +386,13 @@ impl Out<'_> {
         }
     }
 
-    /// Something in the flow is not as it should be, and it goes on. Counted, and a record.
+    /// Something in the flow is not as it should be, and it goes on. Counted, and a record; nothing of a
+    /// datagram that is not whole.
     pub fn anomaly(&mut self, anomaly: Anomaly) {
+        // A datagram that was cut short here was right where it came from.
+        if !self.is_whole && self.transport != Transport::Tcp {
+            return;
+        }
         self.shared.counters.anomalies += 1;
         self.insight.anomalies = self.insight.anomalies.saturating_add(1);
         self.record(Record::Anomaly(anomaly));

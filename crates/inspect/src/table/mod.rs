@@ -478,7 +478,7 @@ fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &P
     match &mut entry.conn {
         Some(conn) if conn.is_over() => {}
         Some(conn) => {
-            if packet.notes & UNREADABLE == 0 {
+            if is_readable(packet) {
                 conn.packet(engine, &Segment::of(packet, direction, frame.data, frame.ts_ns));
             }
         }
@@ -491,7 +491,7 @@ fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &P
                 let from_ip = frame.data.get(usize::from(packet.l3_at)..).unwrap_or_default();
                 entry.syn = SynFingerprint::of(from_ip).map(Box::new);
             }
-            if (packet.payload_len > 0 || is_syn) && packet.notes & UNREADABLE == 0 {
+            if (packet.payload_len > 0 || is_syn) && is_readable(packet) {
                 let client = FlowRecord::client_of(&entry.key, &entry.row);
                 let flow_id = FlowRecord::id_of(&entry.key, entry.row.first_ns);
                 let mut conn = Conn::new(engine, entry.key, client, flow_id, frame.ts_ns);
@@ -504,6 +504,13 @@ fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &P
 
 /// Packets whose payload cannot be told from a header.
 const UNREADABLE: u16 = note::FRAGMENT_FIRST | note::FRAGMENT_LATER | note::L4_SHORT | note::L4_BAD;
+
+/// Whether layer 7 can use the payload. A datagram's first fragment says what most of its messages are of; a
+/// stream's would leave a hole that is none.
+fn is_readable(packet: &Packet) -> bool {
+    let unreadable = packet.notes & UNREADABLE;
+    unreadable == 0 || unreadable == note::FRAGMENT_FIRST && packet.protocol == ip_proto::UDP
+}
 
 fn end_conn(engine: Option<&mut Engine>, conn: Option<Box<Conn>>, row: &FlowRow) -> Option<Box<Insight>> {
     let (engine, mut conn) = (engine?, conn?);

@@ -516,6 +516,35 @@ fn fragments_have_ports_once() {
 }
 
 #[test]
+fn the_first_fragment_of_a_datagram_says_what_it_is_of() {
+    let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x07example\0\0\x01\0\x01\0\0\x29\0\0\0\0\0\0\0\x40";
+    let first = ipv4(17, CLIENT, SERVER, 0x2000, &udp_datagram(5000, 53, query));
+    let mut table = FlowTable::new(Config {
+        layer7: Some(layer7::Config::default()),
+        ..Config::new(KEYS)
+    });
+    let data = ethernet(0x0800, &first);
+    table.add(&Frame {
+        ts_ns: 0,
+        linktype: 1,
+        interface: 0,
+        wire_len: data.len() as u32,
+        data: &data,
+    });
+    table.finish();
+    let flow = table.take_ended().next().expect("a flow");
+    assert_eq!(flow.insight.and_then(|insight| insight.app), Some("dns"));
+    let events: Vec<_> = table
+        .layer7()
+        .expect("layer 7 is on")
+        .take_events()
+        .map(|event| event.record.event_type())
+        .collect();
+    // What is in the next fragment is not missing.
+    assert_eq!(events, ["dns"]);
+}
+
+#[test]
 fn tunnels_give_outer_and_inner_flows() {
     let inner = segment((CLIENT, SERVER), (40_000, 443), "S", 1, 0, 1000);
     let vxlan = [&[8, 0, 0, 0, 0, 0, 42, 0], inner.as_slice()].concat();

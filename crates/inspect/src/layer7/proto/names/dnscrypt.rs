@@ -21,6 +21,12 @@ fn is_certificate(bytes: &[u8]) -> bool {
         .is_some_and(|name| name.starts_with(CERTIFICATE_NAME))
 }
 
+/// Whether an encrypted question has such a length: it is padded to 64 bytes, without key, nonce and digest
+/// or with them.
+const fn is_query_len(len: usize) -> bool {
+    len >= 256 && (len.is_multiple_of(64) || (len - 68).is_multiple_of(64))
+}
+
 /// Without the length that stands before it over TCP.
 fn unframed(bytes: &[u8]) -> &[u8] {
     bytes.get(2..).unwrap_or_default()
@@ -47,6 +53,9 @@ impl Protocol for DnsCrypt {
             } else if is_certificate(bytes) {
                 let is_response = Header::of(bytes).is_some_and(|header| header.is_response());
                 Verdict::certain(if is_response { seen.side.other() } else { seen.side })
+            } else if is_query_len(bytes.len()) && seen.earlier.len() < 4 {
+                // Only the answer tells.
+                Verdict::NeedMore
             } else {
                 Verdict::No
             };
@@ -111,5 +120,11 @@ mod tests {
         assert_eq!(outcome.records.len(), 1);
         kit::check_cuts(&[(0, &framed)]);
         kit::check_datagrams(&[(1, b"r6fnvWj8............")], Some("dnscrypt"), &[]);
+        let question = [0x99; 68 + 512];
+        kit::check_datagrams(
+            &[(0, &question), (1, b"r6fnvWj8............")],
+            Some("dnscrypt"),
+            &[],
+        );
     }
 }

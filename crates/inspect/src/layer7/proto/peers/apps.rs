@@ -106,7 +106,7 @@ pub(super) const RADMIN: Named = Named {
             return Verdict::No;
         }
         let hello = begins(seen, Side::Client, b"\x01\0\0\0\x01\0\0\0\x08\x08");
-        let login = begins(seen, Side::Client, b"\x01\0\0\0\x05\0\0\0\x27\x27");
+        let login = begins(seen, Side::Client, b"\x01\0\0\0\x05\0\0\0\x02\x27\x27");
         match (hello, login) {
             (Some(true), _) | (_, Some(true)) => Verdict::CERTAIN,
             (None, _) | (_, None) => Verdict::NeedMore,

@@ -80,10 +80,10 @@ impl Protocol for BitTorrent {
             Some(4) => Verdict::certain(seen.side),
             // The other side answers with the same connection.
             Some(_)
-                if seen
-                    .earlier
-                    .iter()
-                    .any(|earlier| is_answered(earlier.head(), bytes)) =>
+                if seen.earlier.iter().any(|earlier| {
+                    is_answered(earlier.head(), bytes)
+                        || earlier.side == seen.side && is_next(earlier.head(), bytes)
+                }) =>
             {
                 Verdict::CERTAIN
             }
@@ -104,6 +104,23 @@ fn is_answered(one: &[u8], other: &[u8]) -> bool {
         (Some(one), Some(other)) => one.wrapping_sub(other) == 1 || other.wrapping_sub(one) == 1,
         _ => false,
     }
+}
+
+/// Whether a packet follows another of the same way: connection, window, number and time in microseconds.
+fn is_next(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one), Some(other)) = (utp_header(one), utp_header(other)) else {
+        return false;
+    };
+    let number =
+        |head: &[u8; 20], at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let later = number(other, 4).wrapping_sub(number(one, 4));
+    let window = number(other, 12);
+    let ahead = (number(other, 16) >> 16).wrapping_sub(number(one, 16) >> 16) & 0xffff;
+    one[2..4] == other[2..4]
+        && one[1] <= 4
+        && (1..60_000_000).contains(&later)
+        && (1024..1 << 26).contains(&window)
+        && ahead <= 64
 }
 
 fn utp_header(bytes: &[u8]) -> Option<&[u8; 20]> {
@@ -180,6 +197,8 @@ mod tests {
         let data = b"\x01\0\x12\x35\0\0\0\x01\0\0\0\0\0\x0f\0\0\x12\x34\0\x07x";
         let state = b"\x21\0\x12\x34\0\0\0\x01\0\0\0\0\0\x0f\0\0\0\x07\x12\x34";
         kit::check_datagrams(&[(0, data)], None, &[]);
+        let next = b"\x01\0\x12\x35\0\0\x01\x01\0\0\0\0\0\x0f\0\0\x12\x35\0\x07x";
+        kit::check_datagrams(&[(0, data), (0, next)], Some("bittorrent"), &[]);
         kit::check_datagrams(&[(0, data), (1, state)], Some("bittorrent"), &[]);
     }
 }

@@ -155,13 +155,25 @@ pub(super) const YOJIMBO: Named = Named {
     },
 };
 
-/// World of Warcraft's log-in: the challenge names the game.
+/// How World of Warcraft's ends greet, behind the length.
+const GREETING: &[u8] = b"WORLD OF WARCRAFT CONNECTION";
+
+/// World of Warcraft: the challenge of the log-in names the game, as the greeting of the world does.
 pub(super) const WARCRAFT: Named = Named {
     name: "world-of-warcraft",
     ports: &[3724],
     transports: &[Transport::Tcp],
     probe: |seen| match *seen.client() {
-        [] => Verdict::NeedMore,
+        // The world's server greets first, and the client greets back.
+        _ if seen
+            .data
+            .iter()
+            .any(|bytes| bytes.get(2..).is_some_and(|text| text.starts_with(GREETING))) =>
+        {
+            Verdict::CERTAIN
+        }
+        [] if seen.has_port(3724) => Verdict::NeedMore,
+        [0x30, ..] if seen.client().len() < 2 + GREETING.len() && seen.has_port(3724) => Verdict::NeedMore,
         [0 | 2, ref rest @ ..] if rest.len() < 7 => {
             let name = rest.get(3..).unwrap_or_default();
             if seen.has_port(3724) && b"WoW\0".starts_with(name) {
