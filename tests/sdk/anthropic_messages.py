@@ -181,7 +181,7 @@ def key_as_bearer():
 
 def retries_by_the_sdk():
     for status in [429, 503]:
-        model = name(f"retried-{status}")
+        model = f"once-{status}"
         patient = client.with_options(max_retries=8)
         answer = while_ill(
             status,

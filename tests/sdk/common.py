@@ -111,7 +111,11 @@ def raises(kinds, call):
 
 
 def while_ill(provider_status, call):
-    """`call` begins while every provider answers with a status, and goes on after a first attempt met it."""
+    """`call` begins while every provider answers with a status, and goes on after a first attempt met it.
+
+    Its model is one that the gateway asks for once a request: each line of the journal is a request of the SDK,
+    and there must be one that was refused before the one that was answered.
+    """
     # A refused call is written down before its model is read.
     simulator("DELETE", "/sim/calls")
     simulator("PUT", "/sim/fault", {"status": provider_status})
@@ -127,6 +131,9 @@ def while_ill(provider_status, call):
     healer = threading.Thread(target=heal)
     healer.start()
     try:
-        return call()
+        answer = call()
     finally:
         healer.join()
+    made = [json.loads(line)["status"] for line in simulator("GET", "/sim/calls").splitlines()]
+    assert len(made) > 1 and made == [provider_status] * (len(made) - 1) + [200], made
+    return answer

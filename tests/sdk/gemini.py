@@ -200,7 +200,7 @@ def retries_by_the_sdk():
     retries = types.HttpRetryOptions(attempts=9, initial_delay=0.2, max_delay=1)
     patient = made(retries=retries)
     for status in [429, 503]:
-        model = name(f"retried-{status}")
+        model = f"once-{status}"
         answer = while_ill(status, lambda: ask(model, "say: at last", one=patient))
         same(answer.text, "at last")
 

@@ -216,7 +216,7 @@ def bad_key():
 
 def retries_by_the_sdk():
     for status in [429, 503]:
-        model = name(f"retried-{status}")
+        model = f"once-{status}"
         patient = client.with_options(max_retries=8)
         answer = while_ill(
             status, lambda: patient.chat.completions.create(model=model, messages=user("say: at last"))

@@ -156,7 +156,7 @@ def bad_key():
 
 def retries_by_the_sdk():
     for status in [429, 503]:
-        model = name(f"retried-{status}")
+        model = f"once-{status}"
         patient = client.with_options(max_retries=8)
         answer = while_ill(status, lambda: patient.responses.create(model=model, input="say: at last"))
         same(answer.output_text, "at last")

@@ -14,7 +14,10 @@ fn sections(simulator: &Simulator) -> String {
     let mut text = format!(
         "gateway: {{ listen: [\"127.0.0.1:8080\"] }}\n\
          consumers: [{{ name: shop, keys: [{{ value: {CLIENT_KEY} }}] }}]\n\
-         models: [{{ name: fast, targets: [{{ model: openai/gpt-4o-mini }}] }}]\n\
+         models:\n\
+         - {{ name: fast, targets: [{{ model: openai/gpt-4o-mini }}] }}\n\
+         - {{ name: once-429, retries: 0, targets: [{{ model: retried-429/gpt-4o-mini }}] }}\n\
+         - {{ name: once-503, retries: 0, targets: [{{ model: retried-503/gpt-4o-mini }}] }}\n\
          providers:\n"
     );
     text.push_str(&providers(simulator.addr, ""));
