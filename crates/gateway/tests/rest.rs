@@ -490,8 +490,8 @@ fn errors_name_nothing_of_the_inside() {
 }
 
 #[test]
-fn private_addresses_behind_names_are_refused() {
-    // A name for loopback that the configuration does not write as an address.
+fn a_private_address_that_nobody_allowed_is_refused() {
+    // As a team's document may have it. Names that lead there are in the tests of the whole program.
     let trust = trust();
     let origin =
         Origin::new("http://127.0.0.1:9", Protocol::Auto, EgressRule::default(), trust).expect("a URL");

@@ -3,20 +3,25 @@
 //! A request that was surely not sent, since the server had said that it takes no more on this connection,
 //! goes out on another one. Nothing else is tried again.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper::{Request, Response};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+
+use super::upstream::WithTrailers;
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ pub const LINES: [Line; 4] = [
     },
 ];
 
-/// A certificate for `localhost` and its key, as files.
+/// A certificate for this host and its key, as files.
 #[derive(Debug)]
 pub struct Pair {
     pub chain: PathBuf,
@@ -63,16 +68,20 @@ impl Pair {
     /// Makes a new one in these files, and tells the certificate.
     #[track_caller]
     pub fn renew(&self) -> CertificateDer<'static> {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate");
         std::fs::write(&self.chain, made.cert.pem()).expect("written");
         std::fs::write(&self.key, made.signing_key.serialize_pem()).expect("written");
         CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).expect("a certificate")
     }
 }
 
+/// Bytes, and trailers after them where there are any.
+type Sent = UnsyncBoxBody<Bytes, Infallible>;
+
 enum Sender {
-    One(http1::SendRequest<Full<Bytes>>),
-    Two(http2::SendRequest<Full<Bytes>>),
+    One(http1::SendRequest<Sent>),
+    Two(http2::SendRequest<Sent>),
 }
 
 /// A caller with one connection at a time.
@@ -137,14 +146,40 @@ impl Caller {
             .header("host", "localhost")
             .header("authorization", format!("Bearer {}", self.key))
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
+            .body(Full::new(Bytes::from(body.to_string())).boxed_unsync())
             .expect("a request");
-        self.runtime.block_on(self.connection.send(request))
+        let (status, body) = self.runtime.block_on(self.connection.send(request))?;
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+
+    /// Body and trailers of the answer to a POST that ends with a trailer.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn post_with_trailer(
+        &mut self,
+        path: &str,
+        body: &'static str,
+        (name, value): (&'static str, &'static str),
+    ) -> Result<(String, HeaderMap), String> {
+        let uri = format!("http://localhost{path}");
+        let trailers =
+            HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+        let body = WithTrailers::new(body, trailers);
+        let request = Request::post(if self.line.is_http2 { &uri } else { path })
+            .header("host", "localhost")
+            .header("te", "trailers")
+            .header("trailer", name)
+            .body(body.boxed_unsync())
+            .expect("a request");
+        let (_, body) = self.runtime.block_on(self.connection.send(request))?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        Ok((String::from_utf8_lossy(&body.to_bytes()).into_owned(), trailers))
     }
 }
 
 impl Connection {
-    async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<(u16, String), String> {
+    async fn send(&mut self, mut request: Request<Sent>) -> Result<(u16, Collected<Bytes>), String> {
         loop {
             if self.sender.is_none() {
                 self.connect().await?;
@@ -225,14 +260,14 @@ impl Connection {
 }
 
 /// The request, if it was not sent.
-fn unsent(mut error: TrySendError<Request<Full<Bytes>>>) -> Result<Request<Full<Bytes>>, String> {
+fn unsent(mut error: TrySendError<Request<Sent>>) -> Result<Request<Sent>, String> {
     let message = error.take_message();
     message.ok_or_else(|| format!("sent, and no answer: {:?}", error.into_error()))
 }
 
-async fn read(answer: Response<hyper::body::Incoming>) -> Result<(u16, String), String> {
+async fn read(answer: Response<hyper::body::Incoming>) -> Result<(u16, Collected<Bytes>), String> {
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await;
     let body = body.map_err(|error| format!("{status} and half an answer: {error:?}"))?;
-    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    Ok((status, body))
 }

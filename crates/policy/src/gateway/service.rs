@@ -353,17 +353,32 @@ fn read_jwt(jwt: &document::Jwt, path: &str, names: &Names<'_>, faults: &mut Fau
             "expected exactly one of jwks_url, jwks_file, secret".to_owned(),
         );
     }
+    let jwks_path = format!("{path}.jwks_file");
+    let jwks = jwt
+        .jwks_file
+        .as_ref()
+        .and_then(|file| names.file(file, &jwks_path, faults));
+    if jwks.as_deref().is_some_and(|text| !is_key_set(text)) {
+        faults.add(
+            jwks_path,
+            "expected a JSON Web Key Set: {\"keys\": [{\"kty\": …}, …]}".to_owned(),
+        );
+    }
     Jwt {
         document: jwt.clone(),
-        jwks: jwt
-            .jwks_file
-            .as_ref()
-            .and_then(|file| names.file(file, &format!("{path}.jwks_file"), faults)),
+        jwks,
         secret: jwt
             .secret
             .as_ref()
             .and_then(|secret| names.secret(secret, &format!("{path}.secret"), faults)),
     }
+}
+
+/// Has it the form of a set of keys, with at least one? Taken otherwise, it would refuse every token.
+fn is_key_set(text: &str) -> bool {
+    let set: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array());
+    keys.is_some_and(|keys| !keys.is_empty() && keys.iter().all(|key| key["kty"].is_string()))
 }
 
 fn route(
