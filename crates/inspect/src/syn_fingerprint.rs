@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::layer7::cursor::Cursor;
 
 /// One SYN, small enough to keep for every flow; [`Self::signature`] spells it out.
@@ -23,7 +25,7 @@ pub struct SynFingerprint {
 }
 
 /// A system that sends SYNs like this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OsGuess {
     pub name: &'static str,
     /// How much of the SYN fits, of 100.

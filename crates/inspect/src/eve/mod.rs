@@ -18,6 +18,7 @@ pub use event::RecordEvent;
 
 use crate::names::protocol_keyword;
 use crate::record::{FlowRecord, Owner, Sighting, Socket, TcpHealth};
+use crate::syn_fingerprint::OsGuess;
 use crate::time::EveTime;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -153,6 +154,11 @@ struct WeirTcp {
     window_min_toserver: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window_min_toclient: Option<u32>,
+    /// The opener's SYN in p0f's terms, and the system that sends such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os: Option<OsGuess>,
 }
 
 impl<'a> FlowEvent<'a> {
@@ -253,6 +259,8 @@ impl<'a> Weir<'a> {
                 resets: tcp.resets(),
                 window_min_toserver: tcp.to_server.window_min,
                 window_min_toclient: tcp.to_client.window_min,
+                syn: record.syn.as_ref().map(|syn| syn.signature()),
+                os: record.syn.as_ref().and_then(|syn| syn.os()),
             }),
             fragments: record.has_fragments,
             partial: record.is_partial,

@@ -340,6 +340,10 @@ impl Conn {
         if segment.payload.is_empty() || segment.flags & flag::RST != 0 {
             return;
         }
+        if is_padding(segment) {
+            engine.shared.counters.padding_bytes += segment.payload.len() as u64;
+            return;
+        }
         let Some(streams) = self.streams.as_mut() else {
             return;
         };
@@ -731,6 +735,14 @@ impl Conn {
             .as_ref()
             .is_some_and(|streams| !streams[side.index()].kept().is_empty())
     }
+}
+
+/// Whether a bare acknowledgement was filled up with zeros that its IP header counts. Whoever sends that few
+/// bytes pushes them; the true bytes come with the same sequence number.
+fn is_padding(segment: &Segment<'_>) -> bool {
+    use wire::tcp::flag;
+    let is_bare = segment.flags & (flag::ACK | flag::PSH | flag::SYN | flag::FIN | flag::URG) == flag::ACK;
+    is_bare && matches!(segment.payload, [0, 0] | [0, 0, 0, 0] | [0, 0, 0, 0, 0, 0])
 }
 
 enum Probed {

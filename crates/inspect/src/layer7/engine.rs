@@ -43,6 +43,8 @@ pub struct Counters {
     pub over_kept_max: u64,
     /// Bytes of streams that came too early and were refused.
     pub early_bytes_refused: u64,
+    /// Zeros that some network cards append to acknowledgements, where the next byte of the stream will be.
+    pub padding_bytes: u64,
     /// Holes in streams that were followed, and their bytes.
     pub gaps: u64,
     pub gap_bytes: u64,

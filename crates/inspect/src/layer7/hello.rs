@@ -170,8 +170,13 @@ impl ServerHello {
             is_retry,
             ..Self::default()
         };
-        // Drafts of TLS 1.3 before the 22nd have neither session nor compression.
-        let is_early_draft = (0x7f00..0x7f16).contains(&version);
+        // Drafts of TLS 1.3 before the 22nd have neither session nor compression; those before the 16th say that
+        // they are the standard, which says it in an extension.
+        let is_earliest_draft = version == 0x0304;
+        let is_early_draft = is_earliest_draft || (0x7f00..0x7f16).contains(&version);
+        if is_earliest_draft {
+            hello.version = 0x7f0f;
+        }
         if !is_early_draft {
             hello.session_id = body.vec8()?.into();
         }
@@ -256,6 +261,17 @@ mod tests {
         check(0x7f1c, Some("TLS 1.3 draft-28"));
         check(0x7f1d, None);
         check(0xfefd, Some("DTLS 1.2"));
+    }
+
+    #[test]
+    fn server_of_an_early_draft() {
+        let body = [&[3, 4][..], &[7; 32], &[0xc0, 0x2b, 0, 4, 0, 40, 0, 0]].concat();
+        let hello = ServerHello::parse(&body).expect("a hello");
+        assert_eq!(
+            (hello.cipher, version_name(hello.version)),
+            (0xc02b, Some("TLS 1.3 draft-<16"))
+        );
+        assert!(hello.is_tls13());
     }
 
     #[test]

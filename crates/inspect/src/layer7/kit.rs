@@ -88,7 +88,7 @@ pub fn run(protocol: u8, port: u16, said: &[Said<'_>], cut: impl Fn(usize, usize
                 direction: [Direction::AToB, Direction::BToA][side],
                 seq: next[side],
                 ack: next[1 - side],
-                flags: wire::tcp::flag::ACK,
+                flags: wire::tcp::flag::ACK | wire::tcp::flag::PSH,
                 payload: piece,
                 wire_len: piece.len() as u32,
             };

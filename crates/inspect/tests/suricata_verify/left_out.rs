@@ -21,8 +21,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("tcp.ts_max_regions", "memory of Suricata's stream engine"),
     ("tcp.tc_max_regions", "memory of Suricata's stream engine"),
     ("flow.tx_cnt", "counts transactions as Suricata's parsers do"),
-    ("tls.ja3", "JA3 is not told"),
-    ("quic.ja3", "JA3 is not told"),
     ("pcap_cnt", "counts packets of the file"),
 ];
 

@@ -144,7 +144,7 @@ mod tests {
     fn telegram() {
         let call = [&[0xdc; 16][..], &[0xff; 12], &[0xfe, 0xff, 0xff, 0xff], &[1; 8]].concat();
         kit::check_datagrams(&[(0, &call)], Some("telegram"), &[]);
-        let silence = [&[0x80; 16][..], &[0xff; 40]].concat();
+        let silence = [&b"\x80\0\0\x01\0\0\0\0abcd"[..], &[0xff; 160]].concat();
         kit::check_datagrams(&[(0, &silence)], None, &[]);
         let message = [
             &[0; 8][..],

@@ -186,12 +186,8 @@ impl QuicSession {
     fn packet(&mut self, side: Side, packet: &Packet<'_>, out: &mut Out<'_>) -> Result<(), Anomaly> {
         match packet.kind {
             Kind::Initial => {}
-            Kind::Negotiation | Kind::Retry => {
-                // The client begins anew.
-                self.keys = None;
-                return Ok(());
-            }
-            Kind::Other => return Ok(()),
+            // After these the client begins anew, with keys that its next packet gives.
+            Kind::Negotiation | Kind::Retry | Kind::Other => return Ok(()),
         }
         if packet.version != self.version {
             self.version = packet.version;
@@ -200,6 +196,14 @@ impl QuicSession {
             }
         }
         if self.is_done[side.index()] {
+            // After a retry the server's keys are made of what the client sends now.
+            let opens = |keys: &Keys| keys.open(side.index(), packet).is_some();
+            if side == Side::Client
+                && !self.keys.as_ref().is_some_and(opens)
+                && let Some((keys, _)) = Keys::of_client(packet)
+            {
+                self.keys = Some(keys);
+            }
             return Ok(());
         }
         if is_google(packet.version) && packet.version < 0x5130_3439 {
@@ -514,21 +518,13 @@ mod tests {
 
     #[test]
     fn after_a_retry() {
-        let first = initial(
-            1,
-            0,
-            (DCID, DCID),
-            &[crypto(0, &client_hello()[..30]), vec![0; 900]].concat(),
-        );
+        let hello = [crypto(0, &client_hello()), vec![0; 900]].concat();
+        let first = initial(1, 0, (DCID, DCID), &hello);
         let retry = [&[0xf0, 0, 0, 0, 1, 0, 8][..], &[6; 8], &[1; 30]].concat();
-        let second = initial(
-            1,
-            0,
-            (&[6; 8], &[6; 8]),
-            &[crypto(0, &client_hello()), vec![0; 900]].concat(),
-        );
-        let outcome = kit::datagrams(443, &[(0, &first), (1, &retry), (0, &second)]);
-        assert_eq!(outcome.records.len(), 1);
+        let second = initial(1, 0, (&[6; 8], &[6; 8]), &hello);
+        let answer = initial(1, 1, (&[6; 8], &[]), &crypto(0, &server_hello()));
+        let outcome = kit::datagrams(443, &[(0, &first), (1, &retry), (0, &second), (1, &answer)]);
+        assert_eq!(outcome.records.len(), 2);
         assert_eq!(outcome.insight.host.as_deref(), Some("example.org"));
     }
 

@@ -254,6 +254,7 @@ impl Protocol for SoftEther {
         let bytes = seen.newest();
         match bytes {
             // Asks for its own address.
+            [b'A'] if seen.has_port(5004) => Verdict::LIKELY,
             [b'A' | b'B'] => Verdict::NeedMore,
             [b'I', b'P', b'=', rest @ ..] if is_address(rest) => Verdict::certain(seen.side.other()),
             _ if is_pack(bytes) => {
@@ -369,6 +370,7 @@ mod tests {
             &[],
         );
         kit::check_datagrams(&[(0, b"A"), (1, b"IP=192.0.2.x,PORT=51381")], None, &[]);
+        kit::check_datagrams_to(5004, &[(0, b"A")], Some("softether"), &[]);
         let pack = b"\0\0\0\x02\0\0\0\x06first\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x03ip\0\0\0\x02\0\0\0\x01\0\0\0\x04abcd";
         kit::check_datagrams(&[(0, pack)], Some("softether"), &[]);
         kit::check_datagrams(&[(0, &pack[..pack.len() - 1])], None, &[]);

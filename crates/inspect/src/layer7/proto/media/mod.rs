@@ -21,6 +21,5 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &talk::DISCORD,
     &talk::MPEG_TS,
     &talk::TEAMSPEAK,
-    &talk::TELEGRAM,
     &talk::ZOOM,
 ];

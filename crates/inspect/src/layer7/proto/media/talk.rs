@@ -55,25 +55,6 @@ pub(super) const ZOOM: Named = Named {
     },
 };
 
-/// Telegram's calls: packets to a reflector carry a tag and many ones.
-pub(super) const TELEGRAM: Named = Named {
-    name: "telegram",
-    ports: &[],
-    transports: UDP,
-    probe: |seen| match seen.newest().get(12..32).map(|bytes| bytes.split_at(4)) {
-        // Silence in RTP is ones too, but from its header on.
-        Some((tag, mark))
-            if tag != [0xff; 4]
-                && mark[..12] == [0xff; 12]
-                && mark[12] >= 0xfc
-                && mark[13..] == [0xff; 3] =>
-        {
-            Verdict::CERTAIN
-        }
-        _ => Verdict::No,
-    },
-};
-
 /// MPEG transport streams without RTP (ISO/IEC 13818-1).
 pub(super) const MPEG_TS: Named = Named {
     name: "mpeg-ts",
@@ -109,10 +90,6 @@ mod tests {
         let join = b"\x01\0\x03\xc8\x4a\xc4\x52\x87\x18\xcd\xa2\xb8\x47\x7a\x1b\x89\x9f";
         kit::check_datagrams_to(8801, &[(0, join)], Some("zoom"), &[]);
         kit::check_datagrams(&[(0, join)], None, &[]);
-        let reflected = [&[7; 16][..], &[0xff; 12], b"\xfe\xff\xff\xff\x12\x34"].concat();
-        kit::check_datagrams(&[(0, &reflected)], Some("telegram"), &[]);
-        let silence = [&b"\x80\0\0\x01\0\0\0\0abcd"[..], &[0xff; 160]].concat();
-        kit::check_datagrams(&[(0, &silence)], None, &[]);
         let mut packet = [0; 188];
         packet[0] = 0x47;
         kit::check_datagrams(&[(0, &packet), (0, &packet)], Some("mpeg-ts"), &[]);

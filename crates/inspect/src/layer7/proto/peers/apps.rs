@@ -1,7 +1,5 @@
 //! Other applications with a header of their own: messengers, remote screens, measurements.
 
-use memchr::memmem;
-
 use crate::layer7::protocol::{Named, Seen, Side, Transport, Verdict};
 
 const UDP: &[Transport] = &[Transport::Udp];
@@ -189,23 +187,6 @@ pub(super) const TIVO: Named = Named {
     },
 };
 
-/// SoftEther VPN: finding one's address behind a translator.
-pub(super) const SOFTETHER: Named = Named {
-    name: "softether",
-    ports: &[5004],
-    transports: UDP,
-    probe: |seen| {
-        let bytes = seen.newest();
-        if bytes.starts_with(b"IP=") && memmem::find(bytes, b",PORT=").is_some() {
-            return Verdict::certain(seen.side.other());
-        }
-        match bytes {
-            [b'A'] if seen.has_port(5004) => Verdict::LIKELY,
-            _ => Verdict::No,
-        }
-    },
-};
-
 /// Cisco Meraki's devices and their cloud.
 pub(super) const MERAKI: Named = Named {
     name: "meraki-cloud",
@@ -288,8 +269,6 @@ mod tests {
     #[test]
     fn over_udp() {
         kit::check_datagrams(&[(0, b"MGLNDD_192.0.2.1_4712")], Some("ripe-atlas"), &[]);
-        kit::check_datagrams(&[(1, b"IP=192.0.2.1,PORT=51381")], Some("softether"), &[]);
-        kit::check_datagrams_to(5004, &[(0, b"A")], Some("softether"), &[]);
         kit::check_datagrams(&[(0, b"TiVoConnect=1\nswversion=1\n")], Some("tivo-connect"), &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x04\0\x04\0\0")], Some("dlep"), &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x05\0\x04\0\0")], None, &[]);

@@ -22,7 +22,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &apps::OOKLA,
     &apps::RADMIN,
     &apps::RIPE_ATLAS,
-    &apps::SOFTETHER,
     &apps::TEAMVIEWER,
     &apps::TIVO,
     &apps::WHATSAPP,
