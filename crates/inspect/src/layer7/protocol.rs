@@ -207,6 +207,40 @@ impl Verdict {
         }
     }
 
+    /// Certain if `bytes` begin with `magic`, as far as they go.
+    #[must_use]
+    pub fn magic(bytes: &[u8], magic: &[u8]) -> Self {
+        if bytes.starts_with(magic) {
+            Self::CERTAIN
+        } else if magic.starts_with(bytes) {
+            Self::NeedMore
+        } else {
+            Self::No
+        }
+    }
+
+    /// The one of both that says more than no.
+    #[must_use]
+    pub fn or(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::No => other(),
+            Self::NeedMore => match other() {
+                Self::No => Self::NeedMore,
+                other => other,
+            },
+            found @ Self::Match { .. } => found,
+        }
+    }
+
+    /// The same, with this side as the protocol's client.
+    #[must_use]
+    pub const fn with_client(self, client: Side) -> Self {
+        match self {
+            Self::Match { sure, .. } => Self::Match { sure, client },
+            other => other,
+        }
+    }
+
     /// Likely, with this side as the protocol's client.
     #[must_use]
     pub const fn likely(client: Side) -> Self {

@@ -2,29 +2,6 @@
 
 use crate::layer7::protocol::{Named, Seen, Side, Transport, Verdict};
 
-/// `bytes` begin with `magic`, as far as they go.
-fn magic(bytes: &[u8], magic: &[u8]) -> Verdict {
-    if bytes.starts_with(magic) {
-        Verdict::CERTAIN
-    } else if magic.starts_with(bytes) {
-        Verdict::NeedMore
-    } else {
-        Verdict::No
-    }
-}
-
-/// The one of both that says more than no.
-fn or(one: Verdict, other: impl FnOnce() -> Verdict) -> Verdict {
-    match one {
-        Verdict::No => other(),
-        Verdict::NeedMore => match other() {
-            Verdict::No => Verdict::NeedMore,
-            other => other,
-        },
-        found => found,
-    }
-}
-
 /// Ceph's messenger: either version's banner, which both sides send.
 pub(super) static CEPH: Named = Named {
     name: "ceph",
@@ -32,15 +9,9 @@ pub(super) static CEPH: Named = Named {
     transports: &[Transport::Tcp],
     probe: |seen| {
         // The server speaks first in version 1.
-        let verdict =
-            seen.opened_by_either(|bytes| or(magic(bytes, b"ceph v027"), || magic(bytes, b"ceph v2\n")));
-        match verdict {
-            Verdict::Match { sure, .. } => Verdict::Match {
-                sure,
-                client: Side::Client,
-            },
-            other => other,
-        }
+        let banner =
+            |bytes: &[u8]| Verdict::magic(bytes, b"ceph v027").or(|| Verdict::magic(bytes, b"ceph v2\n"));
+        seen.opened_by_either(banner).with_client(Side::Client)
     },
 };
 
@@ -51,14 +22,8 @@ pub(super) static GEARMAN: Named = Named {
     transports: &[Transport::Tcp],
     probe: |seen| {
         seen.opened_by_either(|bytes| {
-            let answer = match magic(bytes, b"\0RES") {
-                Verdict::Match { sure, .. } => Verdict::Match {
-                    sure,
-                    client: Side::Server,
-                },
-                other => other,
-            };
-            or(magic(bytes, b"\0REQ"), || answer)
+            let answer = || Verdict::magic(bytes, b"\0RES").with_client(Side::Server);
+            Verdict::magic(bytes, b"\0REQ").or(answer)
         })
     },
 };
@@ -137,57 +102,37 @@ fn compact(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// NATS: the server says `INFO {...}`; in the middle `PUB`, `SUB` and `MSG` lines.
+/// NATS: the server says `INFO {...}`.
 pub(super) static NATS: Named = Named {
     name: "nats",
     ports: &[4222],
     transports: &[Transport::Tcp],
     probe: |seen| {
         seen.opened_by_either(|bytes| {
-            let info = match or(magic(bytes, b"INFO {\"server_id\""), || {
-                magic(bytes, b"INFO  {\"")
-            }) {
-                Verdict::Match { sure, .. } => Verdict::Match {
-                    sure,
-                    client: Side::Server,
-                },
-                other => other,
-            };
-            or(info, || {
-                or(magic(bytes, b"CONNECT {\""), || magic(bytes, b"CONNECT  {\""))
-            })
+            let info =
+                Verdict::magic(bytes, b"INFO {\"server_id\"").or(|| Verdict::magic(bytes, b"INFO  {\""));
+            let connect =
+                || Verdict::magic(bytes, b"CONNECT {\"").or(|| Verdict::magic(bytes, b"CONNECT  {\""));
+            info.with_client(Side::Server).or(connect)
         })
     },
 };
 
-/// HL7 over MLLP: a vertical tab, then the header segment and its separators.
+/// HL7 over MLLP: a vertical tab, then the header segment and its separator.
 pub(super) static HL7: Named = Named {
     name: "hl7",
     ports: &[2575],
     transports: &[Transport::Tcp],
-    probe: |seen| {
-        seen.opened_by_either(|bytes| {
-            or(magic(bytes, b"\x0bMSH|"), || {
-                or(magic(bytes, b"\x0bFHS|"), || magic(bytes, b"\x0bBHS|"))
-            })
-        })
-    },
+    probe: |seen| any_magic(seen, &[b"\x0bMSH|", b"\x0bFHS|", b"\x0bBHS|"]),
 };
 
-/// FIX: `8=FIX.4.2`, then the body's length; the separator is SOH. In the middle of a stream of a
-/// compressing engine the version may be one letter.
+/// FIX: the version, then the body's length; the separator is SOH. Engines that compress have versions of
+/// their own.
 pub(super) static FIX: Named = Named {
     name: "fix",
     ports: &[],
     transports: &[Transport::Tcp],
-    probe: |seen| {
-        seen.opened_by_either(|bytes| {
-            let full = or(magic(bytes, b"8=FIX."), || magic(bytes, b"8=FIXT."));
-            or(full, || {
-                or(magic(bytes, b"8=O\x019="), || magic(bytes, b"8=FIXCOM\x019="))
-            })
-        })
-    },
+    probe: |seen| any_magic(seen, &[b"8=FIX.", b"8=FIXT.", b"8=O\x019=", b"8=FIXCOM\x019="]),
 };
 
 /// Zabbix: `ZBXD` and flags.
@@ -195,14 +140,16 @@ pub(super) static ZABBIX: Named = Named {
     name: "zabbix",
     ports: &[10050, 10051],
     transports: &[Transport::Tcp],
-    probe: |seen| {
-        seen.opened_by_either(|bytes| {
-            or(magic(bytes, b"ZBXD\x01"), || {
-                or(magic(bytes, b"ZBXD\x03"), || magic(bytes, b"ZBXD\x05"))
-            })
-        })
-    },
+    probe: |seen| any_magic(seen, &[b"ZBXD\x01", b"ZBXD\x03", b"ZBXD\x05"]),
 };
+
+/// One of these begins the flow.
+fn any_magic(seen: &Seen<'_>, magics: &[&[u8]]) -> Verdict {
+    seen.opened_by_either(|bytes| {
+        let all = magics.iter().map(|magic| Verdict::magic(bytes, magic));
+        all.fold(Verdict::No, |found, verdict| found.or(|| verdict))
+    })
+}
 
 /// Munin's node greets with its name.
 pub(super) static MUNIN: Named = Named {
@@ -222,13 +169,7 @@ pub(super) static CHECKMK: Named = Named {
 
 /// The server speaks first, and begins with this.
 fn as_server(seen: &Seen<'_>, begin: &[u8]) -> Verdict {
-    seen.opened_by_either(|bytes| match magic(bytes, begin) {
-        Verdict::Match { sure, .. } => Verdict::Match {
-            sure,
-            client: Side::Server,
-        },
-        other => other,
-    })
+    seen.opened_by_either(|bytes| Verdict::magic(bytes, begin).with_client(Side::Server))
 }
 
 /// Raft as the C library of that name has it: a type and an id, each in eight bytes with the lowest first, and
