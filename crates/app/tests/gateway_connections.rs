@@ -2,7 +2,8 @@
 //! of them under load, and no request is lost or made twice.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -341,4 +342,49 @@ fn the_end_answers_what_is_open() {
     let status = site.weir.child.wait().expect("an end");
     assert!(status.success(), "{}", site.weir.log());
     println!("{n_asked} requests on kept connections before the end");
+}
+
+/// The next frame of an HTTP/2 connection: its type, its stream and its payload; `None` at the end.
+fn frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let [a, b, c, kind, _, id @ ..] = head;
+    let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("small")];
+    stream.read_exact(&mut payload).ok()?;
+    Some((kind, u32::from_be_bytes(id) & 0x7fff_ffff, payload))
+}
+
+/// A client of HTTP/2 that asks nothing is told by GOAWAY, without an error, and then left.
+#[test]
+fn an_idle_http2_client_is_told_to_go() {
+    if !own_network() {
+        return;
+    }
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: u8 = 7;
+    const PING: u8 = 6;
+    let mut site = start();
+    let mut stream = TcpStream::connect(site.weir.addr).expect("connected");
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .expect("sent");
+    stream.write_all(&SETTINGS).expect("sent");
+    let (kind, ..) = frame(&mut stream).expect("its settings");
+    assert_eq!(kind, 4);
+    site.weir.signal(Signal::SIGTERM);
+    let mut told = Vec::new();
+    while let Some((kind, _, payload)) = frame(&mut stream) {
+        if kind == PING && told.len() == 1 {
+            // It waits for an answer before it names the last stream that it has taken.
+            stream.write_all(&[0, 0, 8, PING, 1, 0, 0, 0, 0]).expect("sent");
+            stream.write_all(&payload).expect("sent");
+        }
+        if kind == GOAWAY {
+            let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
+            told.push((number(0), number(4)));
+        }
+    }
+    // First that there is to be no more, then the last that was taken: none.
+    assert_eq!(told, [(0x7fff_ffff, 0), (0, 0)]);
+    assert!(site.weir.child.wait().expect("an end").success());
 }
