@@ -15,6 +15,7 @@ pub mod layer7;
 pub mod names;
 pub mod record;
 pub mod services;
+pub mod signature;
 pub mod syn_fingerprint;
 pub mod table;
 pub mod time;

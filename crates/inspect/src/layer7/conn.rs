@@ -6,9 +6,12 @@ use wire::{Direction, FlowKey, Packet};
 
 use super::engine::{Engine, PROTOCOLS_MAX};
 use super::insight::Insight;
-use super::protocol::{Earlier, Of, Out, Protocol, Seen, Session, Side, Step, Sure, Transport, Verdict};
+use super::protocol::{
+    Earlier, Of, Out, Protocol, Seen, Session, Side, Step, Sure, Transport, Verdict, facts_of,
+};
 use super::stream::{Ready, Stream};
 use crate::services;
+use crate::signature::Scan;
 
 /// Bytes of one side that are shown to probing parsers before the flow counts as unknown.
 pub const PROBE_BYTES_MAX: usize = 4096;
@@ -76,6 +79,8 @@ pub struct Conn {
     is_labelled: bool,
     /// The opening of the TCP connection was seen.
     is_from_start: bool,
+    /// What signatures remember of it, if there are any.
+    scan: Option<Box<Scan>>,
 }
 
 enum State {
@@ -156,6 +161,7 @@ impl Conn {
             is_swapped: false,
             is_labelled: false,
             is_from_start: transport != Transport::Tcp,
+            scan: engine.shared.scanner.is_some().then(Box::default),
         };
         let (addresses, ports) = conn.ends();
         let ends = [0, 1].map(|end| (addresses[end], ports[end]));
@@ -177,11 +183,18 @@ impl Conn {
         self.is_from_start = true;
     }
 
-    /// Whether nothing is looked at any more.
+    /// Whether the protocol tells no more.
     #[inline]
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// Whether nothing is looked at any more, by signatures either.
+    #[inline]
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.is_over() && self.scan.is_none()
     }
 
     /// Whether the protocol is known and what follows is of interest.
@@ -193,6 +206,14 @@ impl Conn {
     /// One more packet.
     #[inline]
     pub fn packet(&mut self, engine: &mut Engine, segment: &Segment<'_>) {
+        self.look(engine, segment);
+        if self.scan.is_some() && !segment.payload.is_empty() {
+            self.scan(engine, segment);
+        }
+    }
+
+    #[inline]
+    fn look(&mut self, engine: &mut Engine, segment: &Segment<'_>) {
         if self.is_over() {
             return;
         }
@@ -313,8 +334,38 @@ impl Conn {
                     self.client
                 },
             },
+            scan: &mut self.scan,
             shared: &mut engine.shared,
         }
+    }
+
+    /// Holds signatures against a packet's payload, once its protocol is known if it ever will be.
+    #[cold]
+    fn scan(&mut self, engine: &mut Engine, segment: &Segment<'_>) {
+        let Some(mut scan) = self.scan.take() else {
+            return;
+        };
+        if scan.is_done(self.insight.app) {
+            if self.is_over() {
+                return;
+            }
+        } else if let Some(mut scanner) = engine.shared.scanner.take() {
+            let mut alerts = Vec::new();
+            let side = side_of(self.side(segment), self.is_swapped);
+            let mut out = self.out(engine, segment);
+            let facts = facts_of(
+                side,
+                out.ts_ns,
+                out.transport,
+                out.insight.app,
+                out.addresses,
+                out.ports,
+            );
+            scanner.payload(&mut scan, &facts, segment.seq, segment.payload, &mut alerts);
+            out.alerts(side, alerts);
+            engine.shared.scanner = Some(scanner);
+        }
+        self.scan = Some(scan);
     }
 
     fn tcp(&mut self, engine: &mut Engine, segment: &Segment<'_>) {

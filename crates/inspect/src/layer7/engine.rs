@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::names::Names;
 use super::proto;
 use super::protocol::{Expected, Protocol, Transport};
-use super::record::Event;
+use super::record::{Event, Record};
+use crate::signature::{Ruleset, Scanner};
 
 /// Bounds of an [`Engine`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,11 @@ pub struct Engine {
 /// What sessions reach through [`super::Out`].
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Whether somebody reads records: listeners, or signatures.
     pub(super) wants_records: bool,
+    /// Whether records other than alerts are handed out.
+    hands_out: bool,
+    pub(super) scanner: Option<Scanner>,
     pub(super) names: Names,
     pub(super) counters: Counters,
     expected: HashMap<(Transport, IpAddr, u16), (Expected, u64)>,
@@ -93,12 +99,27 @@ impl Engine {
             held: 0,
             shared: Shared {
                 wants_records: config.wants_records,
+                hands_out: config.wants_records,
+                scanner: None,
                 names: Names::default(),
                 counters: Counters::default(),
                 expected: HashMap::new(),
                 events: Vec::new(),
             },
         }
+    }
+
+    /// Holds these rules against everything from now on.
+    pub fn set_signatures(&mut self, ruleset: Arc<Ruleset>) {
+        let scanner = Scanner::new(ruleset);
+        self.shared.wants_records = self.config.wants_records || scanner.wants_records();
+        self.shared.scanner = Some(scanner);
+    }
+
+    /// Signatures at work, with what they held back.
+    #[must_use]
+    pub fn signatures(&self) -> Option<&Scanner> {
+        self.shared.scanner.as_ref()
     }
 
     /// Records since the last call, in the order they happened.
@@ -136,6 +157,9 @@ impl Engine {
 
 impl Shared {
     pub(super) fn push(&mut self, event: Event) {
+        if !self.hands_out && !matches!(event.record, Record::Alert(_)) {
+            return;
+        }
         if self.events.len() < RECORDS_MAX {
             self.events.push(event);
         } else {

@@ -34,6 +34,8 @@ pub struct Insight {
     pub transactions: u32,
     /// Some payload was there to be looked at.
     pub has_payload: bool,
+    /// Signatures that matched.
+    pub alerts: u16,
 }
 
 /// Of TLS, DTLS and QUIC.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use super::engine::Shared;
 use super::insight::Insight;
 use super::record::{Anomaly, Event, Record};
+use crate::signature::matcher::Facts;
+use crate::signature::{self, Scan};
 
 /// One end of a flow: who opened it, or who was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -385,6 +387,7 @@ pub struct Out<'a> {
     /// What is known of the flow; it outlives the session.
     pub insight: &'a mut Insight,
     pub(super) flow: Of,
+    pub(super) scan: &'a mut Option<Box<Scan>>,
     pub(super) shared: &'a mut Shared,
 }
 
@@ -417,7 +420,43 @@ impl Out<'_> {
                 app: self.insight.app,
                 record,
             });
+        if !self.shared.wants_records {
+            return;
         }
+        let mut alerts = Vec::new();
+        if let (Some(scanner), Some(scan)) = (&mut self.shared.scanner, self.scan.as_deref_mut()) {
+            let facts = facts_of(
+                side,
+                self.ts_ns,
+                self.transport,
+                self.insight.app,
+                self.addresses,
+                self.ports,
+            );
+            scanner.record(scan, &facts, &record, &mut alerts);
+        }
+        self.push(side, record);
+        self.alerts(side, alerts);
+    }
+
+    /// Tells of signatures that matched what this side sent.
+    pub(super) fn alerts(&mut self, side: Side, alerts: Vec<signature::Alert>) {
+        for alert in alerts {
+            self.insight.alerts = self.insight.alerts.saturating_add(1);
+            self.push(side, Record::Alert(Box::new(alert.into())));
+        }
+    }
+
+    fn push(&mut self, side: Side, record: Record) {
+        self.shared.push(Event {
+            ts_ns: self.ts_ns,
+            key: self.flow.key,
+            flow_id: self.flow.flow_id,
+            client: self.flow.client,
+            side,
+            app: self.insight.app,
+            record,
+        });
     }
 
     /// Something in the flow is not as it should be, and it goes on. Counted, and a record; nothing of a
@@ -452,6 +491,27 @@ impl Out<'_> {
     /// Held for a minute of the packets' time.
     pub fn expect(&mut self, transport: Transport, address: IpAddr, port: u16, expected: Expected) {
         self.shared.expect(transport, address, port, expected, self.ts_ns);
+    }
+}
+
+/// What signatures ask of what this side sent.
+pub(super) fn facts_of(
+    side: Side,
+    ts_ns: u64,
+    transport: Transport,
+    app: Option<&'static str>,
+    addresses: [IpAddr; 2],
+    ports: [u16; 2],
+) -> Facts {
+    let end = |side: Side| (addresses[side.index()], ports[side.index()]);
+    Facts {
+        ts_ns,
+        transport,
+        app,
+        src: end(side),
+        dst: end(side.other()),
+        is_to_server: side == Side::Client,
+        is_established: true,
     }
 }
 

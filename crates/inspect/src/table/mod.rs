@@ -476,7 +476,7 @@ impl FlowTable {
 #[inline(always)]
 fn look(engine: &mut Engine, entry: &mut Entry, direction: Direction, packet: &Packet, frame: &Frame<'_>) {
     match &mut entry.conn {
-        Some(conn) if conn.is_over() => {}
+        Some(conn) if conn.is_done() => {}
         Some(conn) => {
             if is_readable(packet) {
                 conn.packet(engine, &Segment::of(packet, direction, frame.data, frame.ts_ns));

@@ -3,6 +3,7 @@
 //! What is read again by Weir itself (signatures, detectors, the story of a flow) has a type of its own;
 //! the rest is [`Fields`].
 
+mod alert;
 mod anomaly;
 mod arp;
 mod dns;
@@ -13,6 +14,7 @@ mod smtp;
 mod ssh;
 mod tls;
 
+pub use alert::Alert;
 pub use anomaly::{Anomaly, Severity};
 pub use arp::Arp;
 pub use dns::{Dns, DnsAnswer, DnsData, DnsOption, DnsQuestion, Soa, Srv, Sshfp};
@@ -59,6 +61,8 @@ pub enum Record {
     Anomaly(Anomaly),
     /// Of no flow: [`Event::flow_id`] is 0.
     Arp(Box<Arp>),
+    /// A signature matched.
+    Alert(Box<Alert>),
     /// Any other protocol.
     Fields(Box<Fields>),
 }
@@ -84,6 +88,7 @@ impl Record {
             Self::FtpData(_) => "ftp_data",
             Self::Anomaly(_) => "anomaly",
             Self::Arp(_) => "arp",
+            Self::Alert(_) => "alert",
             Self::Fields(fields) => fields.event_type,
         }
     }
@@ -104,6 +109,7 @@ impl Record {
             Self::FtpData(data) => serde_json::to_value(data),
             Self::Anomaly(anomaly) => serde_json::to_value(anomaly),
             Self::Arp(arp) => serde_json::to_value(arp),
+            Self::Alert(alert) => serde_json::to_value(alert),
             Self::Fields(fields) => Ok(serde_json::Value::Object(fields.fields.clone())),
         }
     }

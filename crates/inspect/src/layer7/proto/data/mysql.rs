@@ -407,5 +407,6 @@ mod tests {
         let said: &[Said<'_>] = &[(1, &packet(0, b"\xff\x6a\x04Host not allowed"))];
         kit::check_stream(said, Some("mysql"), &[("mysql", refused)]);
         kit::check_stream(&[(1, b"\x21\0\0\0\x0axyz")], None, &[]);
+        kit::check_stream(&[(0, b"\x21\x22 no protocol\r\n")], None, &[]);
     }
 }
