@@ -15,6 +15,7 @@ mod input;
 mod lab;
 mod packet_socket;
 mod run;
+mod signatures;
 mod tui;
 
 #[derive(Debug, Parser)]

@@ -10,7 +10,7 @@ use control::status::{
     Aggregate, AggregateDirection, Counts, Drop, Flows, Interface, InterfaceTraffic, Status, Tcp,
 };
 use control::token::TokenHash;
-use inspect::eve::FlowEvent;
+use inspect::eve::{FlowEvent, RecordEvent};
 use inspect::json::JsonFlow;
 use inspect::names::protocol_name;
 use inspect::record::FlowRecord;
@@ -255,7 +255,11 @@ impl control::Host for RunningHost {
                     }
                     // Plain records are of flows alone.
                     (Told::Event(..), RecordFormat::Json) => continue,
-                    (Told::Event(..), RecordFormat::Eve) => continue,
+                    (Told::Event(event, record), RecordFormat::Eve) => to_json(&RecordEvent {
+                        event,
+                        interface: record.interface.as_deref(),
+                        seed: COMMUNITY_SEED,
+                    }),
                 };
                 if sender.blocking_send(line).is_err() {
                     return;

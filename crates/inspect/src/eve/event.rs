@@ -26,6 +26,7 @@ pub struct RecordEvent<'a> {
 /// Types whose source is who sent the message, as Suricata has them; that of the others is the client
 /// of the flow, whoever's packet completed the record.
 const BY_SENDER: &[&str] = &[
+    "alert",
     "anomaly",
     "bittorrent_dht",
     "dhcp",

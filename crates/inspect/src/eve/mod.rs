@@ -212,7 +212,7 @@ impl Flow {
             age: (record.end_ns / SECOND_NS).saturating_sub(record.start_ns / SECOND_NS),
             state: record.state.name(),
             reason: record.reason.map(crate::table::EndReason::name),
-            alerted: false,
+            alerted: record.insight.as_ref().is_some_and(|insight| insight.alerts > 0),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layer7::insight::{Dns, Http, Insight, Ssh, Tls};
-use crate::layer7::proto;
+use crate::layer7::{Protocol, proto};
 use crate::services;
 
 /// The serialisable twin of an [`Insight`]; its parts have the names of the filter's fields.
@@ -44,6 +44,8 @@ pub struct JsonInsight {
     logins_failed: u16,
     #[serde(skip_serializing_if = "is_default")]
     anomalies: u16,
+    #[serde(skip_serializing_if = "is_default")]
+    alerts: u16,
     #[serde(skip_serializing_if = "is_default")]
     transactions: u32,
     #[serde(skip_serializing_if = "is_default")]
@@ -164,6 +166,7 @@ impl JsonInsight {
             logins_succeeded: insight.logins_succeeded,
             logins_failed: insight.logins_failed,
             anomalies: insight.anomalies,
+            alerts: insight.alerts,
             transactions: insight.transactions,
             payload: insight.has_payload,
         }
@@ -183,7 +186,7 @@ impl JsonInsight {
                 .map(Some)
                 .ok_or_else(|| format!("`{name}` is unknown to this version")),
         };
-        let protocol = |name: &str| proto::by_name(name).map(|protocol| protocol.name());
+        let protocol = |name: &str| proto::by_name(name).map(Protocol::name);
         let tls = match self.tls {
             None => None,
             Some(tls) => Some(Box::new(Tls {
@@ -238,6 +241,7 @@ impl JsonInsight {
             logins_succeeded: self.logins_succeeded,
             logins_failed: self.logins_failed,
             anomalies: self.anomalies,
+            alerts: self.alerts,
             transactions: self.transactions,
             has_payload: self.payload,
         })))
@@ -304,6 +308,7 @@ mod tests {
             has_clear_credential: true,
             logins_failed: 3,
             anomalies: 1,
+            alerts: 2,
             has_payload: true,
             ..Insight::default()
         };

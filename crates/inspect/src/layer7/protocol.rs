@@ -407,19 +407,6 @@ impl Out<'_> {
 
     /// One record that belongs to what this side sent.
     pub fn record_of(&mut self, side: Side, record: Record) {
-        if self.shared.wants_records {
-            let tx_id = (!matches!(record, Record::Anomaly(_))).then_some(self.insight.transactions);
-            self.insight.transactions += u32::from(tx_id.is_some());
-            self.shared.push(Event {
-                ts_ns: self.ts_ns,
-                key: self.flow.key,
-                flow_id: self.flow.flow_id,
-                client: self.flow.client,
-                side,
-                tx_id,
-                app: self.insight.app,
-                record,
-            });
         if !self.shared.wants_records {
             return;
         }
@@ -448,12 +435,16 @@ impl Out<'_> {
     }
 
     fn push(&mut self, side: Side, record: Record) {
+        let is_transaction = !matches!(record, Record::Anomaly(_) | Record::Alert(_));
+        let tx_id = is_transaction.then_some(self.insight.transactions);
+        self.insight.transactions += u32::from(is_transaction);
         self.shared.push(Event {
             ts_ns: self.ts_ns,
             key: self.flow.key,
             flow_id: self.flow.flow_id,
             client: self.flow.client,
             side,
+            tx_id,
             app: self.insight.app,
             record,
         });

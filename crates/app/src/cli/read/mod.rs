@@ -15,6 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -23,6 +24,7 @@ use inspect::geo::Geo;
 use inspect::json::JsonFlow;
 use inspect::layer7::Event;
 use inspect::record::{Context, FlowRecord};
+use inspect::signature::Ruleset;
 use inspect::table::{Config, EndedFlow, FlowTable, Frame, Totals};
 use policy::filter::{Filter, Scope};
 use wire::flow::HashKeys;
@@ -59,6 +61,13 @@ pub(crate) struct ReadArgs {
     /// those that are found are used
     #[arg(long, value_name = "FILE", env = "WEIR_GEOIP", value_delimiter = ':')]
     geoip: Vec<PathBuf>,
+    /// Signatures to hold against the traffic, in Suricata's rule syntax, may be given more than once; those
+    /// that ship are in eve and summary anyway
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// Without the signatures that ship
+    #[arg(long)]
+    no_shipped_rules: bool,
     /// Seed of the community id
     #[arg(long, value_name = "N", default_value_t = 0)]
     community_id_seed: u16,
@@ -121,9 +130,19 @@ pub(crate) fn run(args: &ReadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
+    let with_shipped = !args.no_shipped_rules && matches!(args.format, Format::Eve | Format::Summary);
+    let signatures = match crate::signatures::load(&args.rules, with_shipped) {
+        Ok(signatures) => signatures,
+        Err(faults) => {
+            for fault in faults.lines() {
+                writeln!(io::stderr(), "weir: --rules: {fault}").context("cannot write to stderr")?;
+            }
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
     let out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut sink = make_sink(args, out);
-    match read(args, filter.as_ref(), &geo, sink.as_mut()) {
+    match read(args, filter.as_ref(), &geo, signatures, sink.as_mut()) {
         Ok(outcome) => report(&outcome),
         // The reader of our output has seen enough, as `head` has.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
@@ -289,7 +308,13 @@ impl Held {
 }
 
 /// Reads every input to its end or its first fault, and hands flows to the sink as they end.
-fn read(args: &ReadArgs, filter: Option<&Filter>, geo: &Geo, sink: &mut dyn Sink) -> io::Result<Outcome> {
+fn read(
+    args: &ReadArgs,
+    filter: Option<&Filter>,
+    geo: &Geo,
+    signatures: Option<Arc<Ruleset>>,
+    sink: &mut dyn Sink,
+) -> io::Result<Outcome> {
     let mut table = FlowTable::new(Config {
         flows_max: args.flows_max,
         hash_keys: random_keys(),
@@ -298,6 +323,9 @@ fn read(args: &ReadArgs, filter: Option<&Filter>, geo: &Geo, sink: &mut dyn Sink
             ..inspect::layer7::Config::default()
         }),
     });
+    if let (Some(engine), Some(signatures)) = (table.layer7(), signatures) {
+        engine.set_signatures(signatures);
+    }
     let mut interfaces = Interfaces::default();
     let mut n_filtered = 0;
     let mut written = Ok(());
