@@ -2,10 +2,11 @@
 
 use wire::{Addr, Direction, FlowKey, ip_proto};
 
-use super::conn::{Conn, Segment};
+use super::conn::Conn;
 use super::engine::{Config, Engine};
 use super::insight::Insight;
 use super::record::{Anomaly, Record};
+use super::segment::Segment;
 
 /// What one side sends: 0 the client, 1 the server.
 pub type Said<'a> = (usize, &'a [u8]);

@@ -23,11 +23,13 @@ pub mod proto;
 pub mod protocol;
 pub mod reader;
 pub mod record;
+pub mod segment;
 pub mod stream;
 
-pub use conn::{Conn, Segment};
+pub use conn::Conn;
 pub use engine::{Config, Counters, Engine};
 pub use insight::Insight;
 pub use protocol::{Earlier, Out, Protocol, Seen, Session, Side, Step, Sure, Transport, Verdict};
 pub use reader::Reader;
 pub use record::{Event, Record};
+pub use segment::Segment;
