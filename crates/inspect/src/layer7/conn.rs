@@ -57,6 +57,8 @@ struct Probing {
     best: Option<(usize, Side)>,
     packets: u32,
     earlier: Vec<Earlier>,
+    /// Who spoke first.
+    first: Option<Direction>,
 }
 
 /// Those that have not said no: a bit by position in the engine's protocols.
@@ -88,6 +90,7 @@ impl Probing {
             best: None,
             packets: 0,
             earlier: Vec::new(),
+            first: None,
         }
     }
 }
@@ -125,11 +128,9 @@ impl Conn {
             is_from_start: transport != Transport::Tcp,
             scan: engine.shared.scanner.is_some().then(Box::default),
         };
-        let (addresses, ports) = conn.ends();
-        let ends = [0, 1].map(|end| (addresses[end], ports[end]));
-        if let Some(expected) = engine.shared.expected(transport, ends, now_ns) {
-            conn.insight.about = expected.about;
-            conn.follow(engine, expected.protocol);
+        // A connection waits for its first payload: what a transfer is of is said after its SYN.
+        if transport != Transport::Tcp {
+            conn.follow_expected(engine, now_ns);
         }
         conn
     }
@@ -180,6 +181,15 @@ impl Conn {
             return;
         }
         self.insight.has_payload |= !segment.payload.is_empty();
+        if !segment.payload.is_empty()
+            && let State::Probing(probing) = &mut self.state
+            && probing.packets == 0
+        {
+            probing.first.get_or_insert(segment.direction);
+            if self.streams.is_some() {
+                self.follow_expected(engine, segment.ts_ns);
+            }
+        }
         if self.streams.is_none() {
             if !segment.payload.is_empty() {
                 self.datagram(engine, segment);
@@ -219,6 +229,17 @@ impl Conn {
                 self.insight.service = services::of_name(name);
                 self.insight.resolved_name = Some(name.into());
             }
+        }
+    }
+
+    /// Takes the flow for what another one announced.
+    fn follow_expected(&mut self, engine: &mut Engine, now_ns: u64) {
+        let transport = Transport::of(self.key.protocol);
+        let (addresses, ports) = self.ends();
+        let ends = [0, 1].map(|end| (addresses[end], ports[end]));
+        if let Some(expected) = engine.shared.expected(transport, ends, now_ns) {
+            self.insight.about = expected.about;
+            self.follow(engine, expected.protocol);
         }
     }
 
@@ -714,15 +735,13 @@ impl Conn {
 
     /// The flow is of this protocol: a session gets all bytes so far.
     fn settle(&mut self, engine: &mut Engine, segment: &Segment<'_>, at: usize, client: Side) {
+        let first = match &self.state {
+            State::Probing(probing) => probing.first.unwrap_or(self.client),
+            _ => self.client,
+        };
         self.is_swapped = client == Side::Server;
         self.follow(engine, engine.protocols[at]);
-        // The client's bytes first: it asked.
-        let client = if self.is_swapped {
-            self.client.opposite()
-        } else {
-            self.client
-        };
-        for direction in [client, client.opposite()] {
+        for direction in [first, first.opposite()] {
             let segment = Segment {
                 direction,
                 ..*segment

@@ -17,9 +17,20 @@ impl Protocol for WebSocket {
         transport == Transport::Tcp
     }
 
-    /// Frames have nothing to know them by: HTTP tells.
-    fn probe(&self, _: &Seen<'_>) -> Verdict {
-        Verdict::No
+    /// HTTP tells. Of a connection joined in the middle: a text that fills its frame from both sides.
+    fn probe(&self, seen: &Seen<'_>) -> Verdict {
+        if seen.is_from_start {
+            return Verdict::No;
+        }
+        let fits = seen.data.map(text);
+        match fits {
+            [Some(is_masked), Some(other)] if is_masked != other => {
+                Verdict::certain(if is_masked { Side::Client } else { Side::Server })
+            }
+            [Some(_), None] if seen.server().is_empty() => Verdict::NeedMore,
+            [None, Some(_)] if seen.client().is_empty() => Verdict::NeedMore,
+            _ => Verdict::No,
+        }
     }
 
     fn session(&self) -> Box<dyn Session> {
@@ -102,6 +113,25 @@ impl Header {
         let key = (self.mask.unwrap_or(0) >> 16) as u16;
         payload.first_chunk().map(|&code| u16::from_be_bytes(code) ^ key)
     }
+}
+
+/// Whether the bytes begin with the whole of a text, and whether that is masked.
+fn text(bytes: &[u8]) -> Option<bool> {
+    let Parsed::Frame(frame) = Header::parse(bytes) else {
+        return None;
+    };
+    let payload = bytes
+        .get(frame.len..)?
+        .get(..usize::try_from(frame.payload_len).ok()?)?;
+    let key = frame.mask.unwrap_or(0).to_be_bytes();
+    let plain: Vec<u8> = payload
+        .iter()
+        .zip(key.into_iter().cycle())
+        .map(|(byte, key)| byte ^ key)
+        .collect();
+    let is_text = frame.opcode == "text" && frame.is_last && payload.len() >= 2;
+    let has_no_controls = |text: &str| !text.chars().any(|c| c.is_control() && !c.is_whitespace());
+    (is_text && std::str::from_utf8(&plain).is_ok_and(has_no_controls)).then_some(frame.mask.is_some())
 }
 
 impl Session for Frames {

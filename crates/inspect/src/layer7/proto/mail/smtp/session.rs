@@ -165,7 +165,8 @@ impl SmtpSession {
         match &verb[..] {
             b"EHLO" | b"HELO" | b"LHLO" => {
                 self.end_mail(false, out);
-                self.helo = Some(text_within(rest, LINE_MAX));
+                // As Suricata has it the first one counts.
+                self.helo.get_or_insert_with(|| text_within(rest, LINE_MAX));
             }
             b"MAIL" => {
                 let now = self.now.get_or_insert_default();

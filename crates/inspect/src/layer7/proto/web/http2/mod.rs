@@ -4,6 +4,8 @@ mod frame;
 mod hpack;
 mod huffman;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use super::super::lines;
 use crate::layer7::protocol::{Protocol, Seen, Session, Side, Transport, Verdict};
@@ -11,6 +13,12 @@ use frame::Header;
 
 #[derive(Debug)]
 pub(in crate::layer7::proto) struct Http2;
+
+/// DNS over HTTP/2: HTTP/2 turns into it when it carries DNS.
+#[derive(Debug)]
+pub(in crate::layer7::proto) struct Doh2;
+
+const DOH: &str = "doh2";
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -49,5 +57,23 @@ impl Protocol for Http2 {
 
     fn session(&self) -> Box<dyn Session> {
         Box::<session::Http2Session>::default()
+    }
+}
+
+impl Protocol for Doh2 {
+    fn name(&self) -> &'static str {
+        DOH
+    }
+
+    fn runs_over(&self, transport: Transport) -> bool {
+        transport == Transport::Tcp
+    }
+
+    fn probe(&self, _: &Seen<'_>) -> Verdict {
+        Verdict::No
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Http2.session()
     }
 }

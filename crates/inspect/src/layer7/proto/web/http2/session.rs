@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::super::super::lines;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::super::super::{by_name, lines};
 use super::super::credentials;
 use super::super::http::{shown, split_authority, without_parameters};
-use super::PREFACE;
 use super::frame::{self, Header, flag, kind};
 use super::hpack::{Decoder, Field};
+use super::{DOH, PREFACE};
 use crate::layer7::insight::{self, text_within};
-use crate::layer7::protocol::{Login, Out, Session, Side, Step};
+use crate::layer7::protocol::{Login, Out, Protocol, Session, Side, Step};
 use crate::layer7::record::{self, Anomaly, Http2, Record, Severity};
 
 /// Open streams that are followed; of more the oldest is told as it stands.
@@ -17,10 +20,12 @@ const STREAMS_MAX: usize = 256;
 /// Longest frame that is waited for as a whole, and longest header block.
 const FRAME_MAX: usize = 96 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Http2Session {
     halves: [Half; 2],
     streams: BTreeMap<u32, Stream>,
+    /// Reads the messages of DNS that bodies carry (RFC 8484).
+    dns: Option<Box<dyn Session>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +51,8 @@ struct Stream {
     http: record::Http,
     is_first: bool,
     has_credential: bool,
+    /// By side: a body that is a message of DNS, as far as it came.
+    dns: [Option<Vec<u8>>; 2],
 }
 
 impl Session for Http2Session {
@@ -57,7 +64,7 @@ impl Session for Http2Session {
                 let len = left.min(rest.len());
                 self.halves[side.index()].data = (len < left).then_some((left - len, stream, is_end));
                 at += len;
-                self.body(side, stream, len as u64);
+                self.body(side, stream, &rest[..len]);
                 if len == left && is_end {
                     self.end(side, stream, out);
                 }
@@ -223,6 +230,13 @@ impl Http2Session {
         } else {
             stream.response(&fields, out);
         }
+        let asked = stream.asked_in_url();
+        if asked.is_some() || stream.dns.iter().any(Option::is_some) {
+            turn_into_doh(out);
+        }
+        if let Some(message) = asked {
+            self.dns_message(Side::Client, &message, out);
+        }
         if block.is_end_of_stream {
             self.end(side, block.stream, out);
         }
@@ -249,21 +263,59 @@ impl Http2Session {
         })
     }
 
-    fn body(&mut self, side: Side, stream: u32, len: u64) {
-        if side == Side::Server
-            && let Some(stream) = self.streams.get_mut(&stream)
+    fn body(&mut self, side: Side, stream: u32, bytes: &[u8]) {
+        let Some(stream) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if side == Side::Server {
+            stream.http.length += bytes.len() as u64;
+        }
+        if let Some(message) = &mut stream.dns[side.index()]
+            && message.len() + bytes.len() <= usize::from(u16::MAX)
         {
-            stream.http.length += len;
+            message.extend_from_slice(bytes);
         }
     }
 
     /// A side will send no more on a stream.
-    fn end(&mut self, side: Side, stream: u32, out: &mut Out<'_>) {
+    fn end(&mut self, side: Side, id: u32, out: &mut Out<'_>) {
+        let message = self
+            .streams
+            .get_mut(&id)
+            .and_then(|stream| stream.dns[side.index()].take());
+        if let Some(message) = message {
+            self.dns_message(side, &message, out);
+        }
         if side == Side::Server
-            && let Some(stream) = self.streams.remove(&stream)
+            && let Some(stream) = self.streams.remove(&id)
         {
             stream.tell(out);
         }
+    }
+
+    /// Hands a message to the parser of DNS, with the length before it that DNS over TCP has.
+    fn dns_message(&mut self, side: Side, message: &[u8], out: &mut Out<'_>) {
+        if self.dns.is_none() {
+            self.dns = by_name("dns").map(Protocol::session);
+        }
+        if let Some(dns) = &mut self.dns
+            && let Ok(len) = u16::try_from(message.len())
+        {
+            let framed = [&len.to_be_bytes()[..], message].concat();
+            // The flow is named after the server, not after what it was asked.
+            let host = out.insight.host.take();
+            let _ = dns.data(side, &framed, out);
+            if host.is_some() {
+                out.insight.host = host;
+            }
+        }
+    }
+}
+
+/// What Suricata calls HTTP/2 that carries DNS.
+fn turn_into_doh(out: &mut Out<'_>) {
+    if out.insight.app != Some(DOH) {
+        out.insight.app_before = out.insight.app.replace(DOH);
     }
 }
 
@@ -275,11 +327,25 @@ fn half_of(http: &mut record::Http, side: Side) -> &mut record::Http2Side {
     }
 }
 
+fn is_dns(kind: &[u8]) -> bool {
+    without_parameters(kind).eq_ignore_ascii_case(b"application/dns-message")
+}
+
 fn text(bytes: &[u8]) -> String {
     text_within(bytes, record::Http::TEXT_MAX)
 }
 
 impl Stream {
+    /// The question of a GET: `/dns-query?dns=…` in the alphabet of URLs.
+    fn asked_in_url(&mut self) -> Option<Vec<u8>> {
+        if self.dns[1].is_some() || self.http.status.is_some() {
+            return None;
+        }
+        let (_, rest) = self.http.url.as_deref()?.split_once("dns-query?dns=")?;
+        let end = rest.find('&').unwrap_or(rest.len());
+        URL_SAFE_NO_PAD.decode(rest[..end].trim_end_matches('=')).ok()
+    }
+
     fn tell(self, out: &mut Out<'_>) {
         out.record_of(Side::Client, Record::Http(Box::new(self.http)));
     }
@@ -299,6 +365,7 @@ impl Stream {
                 b"user-agent" => http.http_user_agent = Some(text(value)),
                 b"referer" => http.http_refer = Some(text(value)),
                 b"content-length" => http.request_content_length = lines::number(value),
+                b"content-type" if is_dns(value) => self.dns[0] = Some(Vec::new()),
                 b"authorization" => {
                     if let Some(credential) = credentials::authorization(value) {
                         out.insight.has_clear_credential |= credential.is_clear;
@@ -346,7 +413,12 @@ impl Stream {
                     has_status = true;
                     http.status = lines::number(value).and_then(|status| u16::try_from(status).ok());
                 }
-                b"content-type" => http.http_content_type = Some(text(without_parameters(value))),
+                b"content-type" => {
+                    http.http_content_type = Some(text(without_parameters(value)));
+                    if is_dns(value) {
+                        self.dns[1] = Some(Vec::new());
+                    }
+                }
                 b"content-length" => http.content_length = lines::number(value),
                 b"location" => http.redirect = Some(text(value)),
                 _ => {}
