@@ -104,6 +104,8 @@ pub struct Applied {
     pub created: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
+    /// Keys of consumers that were removed: they end with them.
+    pub keys_revoked: Vec<String>,
     pub unchanged: Vec<String>,
     /// Nothing was done: only said what would be.
     pub dry_run: bool,
@@ -158,12 +160,25 @@ pub struct CallQuery {
     pub limit: Option<usize>,
 }
 
+/// Which keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyQuery {
+    pub consumer: Option<String>,
+    /// The page after the one that gave this.
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
+}
+
 /// What the money went into.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CostQuery {
     pub since_ms: Option<i64>,
     pub until_ms: Option<i64>,
+    pub consumer: Option<String>,
+    pub model: Option<String>,
+    pub provider: Option<String>,
     /// `model`, `consumer`, `team`, `provider`, `hour` or `day`.
     pub by: Option<String>,
 }
@@ -187,8 +202,11 @@ pub trait GatewayHost: Send + Sync + 'static {
         author: &str,
         dry_run: bool,
     ) -> Result<Applied, GatewayError>;
-    /// Keys of consumers, without their texts.
-    fn keys(&self) -> Vec<Value>;
+    /// Keys of consumers, without their texts: those of documents first, then by name.
+    ///
+    /// # Errors
+    /// The query is wrong, or they cannot be read.
+    fn keys(&self, query: &KeyQuery) -> Result<Value, GatewayError>;
     /// Makes a key. Its text, in `key`, is shown this once.
     ///
     /// # Errors
@@ -442,9 +460,10 @@ async fn apply(
     Ok(Json(applied).into_response())
 }
 
-async fn keys(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    let keys = shared.ask_gateway(|gateway| Ok(gateway.keys())).await?;
-    Ok(Json(json!({ "keys": keys })).into_response())
+async fn keys(State(shared): State<Shared>, query: Parameters) -> Result<Response, ApiError> {
+    let query: KeyQuery = typed(&query?)?;
+    let keys = shared.ask_gateway(move |gateway| gateway.keys(&query)).await?;
+    Ok(Json(keys).into_response())
 }
 
 async fn create_key(

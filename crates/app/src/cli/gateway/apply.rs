@@ -67,6 +67,7 @@ struct Applied {
     created: Vec<String>,
     changed: Vec<String>,
     removed: Vec<String>,
+    keys_revoked: Vec<String>,
     unchanged: Vec<String>,
 }
 
@@ -115,11 +116,12 @@ fn run(paths: &[PathBuf], prune: bool, dry_run: bool, api: &ApiArgs) -> anyhow::
     put(&shown(&plan, &before, &sections))?;
     let differs = !(plan.created.is_empty() && plan.changed.is_empty() && plan.removed.is_empty());
     let counts = format!(
-        "{} to create, {} to change, {} to remove, {} unchanged",
+        "{} to create, {} to change, {} to remove, {} unchanged{}",
         plan.created.len(),
         plan.changed.len(),
         plan.removed.len(),
-        plan.unchanged.len()
+        plan.unchanged.len(),
+        super::with_keys(&plan.keys_revoked)
     );
     if dry_run || !differs {
         say(&counts);
@@ -128,10 +130,11 @@ fn run(paths: &[PathBuf], prune: bool, dry_run: bool, api: &ApiArgs) -> anyhow::
     body.insert("dry_run".to_owned(), false.into());
     let done: Applied = runtime.block_on(client.post_document("/api/v1/apply", &Value::Object(body)))?;
     say(&format!(
-        "created {}, changed {}, removed {}; generation {} is in force",
+        "created {}, changed {}, removed {}{}; generation {} is in force",
         done.created.len(),
         done.changed.len(),
         done.removed.len(),
+        super::with_keys(&done.keys_revoked),
         done.generation
     ));
     Ok((ExitCode::SUCCESS, differs))
@@ -294,6 +297,7 @@ mod tests {
             created: vec!["models/m".to_owned()],
             changed: vec!["providers/p".to_owned(), "providers/q".to_owned()],
             removed: vec!["prompts/x".to_owned()],
+            keys_revoked: Vec::new(),
             unchanged: Vec::new(),
         };
         let body =

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 
 use super::super::text::Align::{Left, Right};
 use super::reconcile::{ReconcileArgs, reconcile};
 use super::times::moment_ms;
-use super::{RecordFormat, csv_line, put, say, table, text_of, told};
+use super::{RecordFormat, complete_consumers, csv_line, put, say, table, text_of, told};
 use crate::client::{ApiArgs, Client, runtime, with_query};
 
 #[derive(Debug, Args)]
@@ -34,6 +35,15 @@ struct SumArgs {
     /// Before then
     #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     until: Option<i64>,
+    /// Only of this consumer
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete_consumers))]
+    consumer: Option<String>,
+    /// Only answered by this model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Only answered by this provider
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
     /// One row for each
     #[arg(long, value_enum, default_value_t)]
     by: By,
@@ -63,18 +73,20 @@ pub(crate) fn cost(args: &CostArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Sums of the API, for the time from `since_ms` to before `until_ms`.
+/// Sums of the API, for the time from `since_ms` to before `until_ms`, of what `only` names.
 pub(super) async fn ask(
     client: &Client,
     since_ms: i64,
     until_ms: Option<i64>,
     by: &str,
+    only: &[(&str, Option<&str>)],
 ) -> Result<Value, crate::client::ClientError> {
     let (since, until) = (since_ms.to_string(), until_ms.map(|ms| ms.to_string()));
     let mut parameters = vec![("since_ms", since.as_str()), ("by", by)];
     if let Some(until) = &until {
         parameters.push(("until_ms", until));
     }
+    parameters.extend(only.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
     let sums: Value = client.get(&with_query("/api/v1/cost", &parameters)).await?;
     if sums["is_cut"] == true {
         say("there are more rows than are shown: choose a shorter time");
@@ -120,7 +132,12 @@ fn sums(args: &SumArgs) -> anyhow::Result<ExitCode> {
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned());
     let client = Client::new(&args.api)?;
-    let sums = runtime()?.block_on(ask(&client, args.since, args.until, &by))?;
+    let only = [
+        ("consumer", args.consumer.as_deref()),
+        ("model", args.model.as_deref()),
+        ("provider", args.provider.as_deref()),
+    ];
+    let sums = runtime()?.block_on(ask(&client, args.since, args.until, &by, &only))?;
     let rows: Vec<&Value> = sums["rows"].as_array().into_iter().flatten().collect();
     put(&match args.format {
         RecordFormat::Json => rows.iter().map(|row| format!("{row}\n")).collect(),

@@ -254,9 +254,16 @@ fn remove(args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     let query = if args.dry_run { "?dry_run=true" } else { "" };
     let kind = args.kind.as_str();
     let path = format!("/api/v1/{kind}/{}{query}", segment(&args.name));
-    runtime()?.block_on(client.delete(&path))?;
+    let applied = runtime()?.block_on(client.delete(&path))?;
+    let applied: Value = serde_json::from_slice(&applied).unwrap_or_default();
     let would = if args.dry_run { "would remove" } else { "removed" };
-    say(&format!("{would} {kind}/{}", super::printable(&args.name)));
+    let keys = applied["keys_revoked"].as_array().into_iter().flatten();
+    let keys: Vec<String> = keys.map(text_of).collect();
+    say(&format!(
+        "{would} {kind}/{}{}",
+        super::printable(&args.name),
+        super::with_keys(&keys)
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::super::text::Align;
 use super::times::span_s;
 use super::{complete_consumers, complete_keys, printable, put, say, segment, table, text_of, told};
-use crate::client::{ApiArgs, Client, runtime};
+use crate::client::{ApiArgs, Client, ClientError, runtime, with_query};
 
 /// Keys of clients of the gateway
 #[derive(Debug, Subcommand)]
@@ -121,10 +121,7 @@ fn show_once(made: &Value) -> anyhow::Result<ExitCode> {
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.api)?;
-    let answer: Value = runtime()?.block_on(client.get("/api/v1/keys"))?;
-    let keys = answer["keys"].as_array().into_iter().flatten();
-    let is_wanted = |key: &&Value| args.consumer.as_ref().is_none_or(|name| key["consumer"] == *name);
-    let keys: Vec<&Value> = keys.filter(is_wanted).collect();
+    let keys = runtime()?.block_on(all(&client, args.consumer.as_deref()))?;
     put(&match args.format {
         Format::Json => keys.iter().map(|key| format!("{key}\n")).collect(),
         Format::Table => table(
@@ -144,6 +141,27 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         ),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every page.
+async fn all(client: &Client, consumer: Option<&str>) -> Result<Vec<Value>, ClientError> {
+    let mut keys = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let given = [("consumer", consumer), ("cursor", cursor.as_deref())];
+        let given: Vec<(&str, &str)> = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        let mut page: Value = client.get(&with_query("/api/v1/keys", &given)).await?;
+        if let Value::Array(more) = page["keys"].take() {
+            keys.extend(more);
+        }
+        match page["next"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(keys),
+        }
+    }
 }
 
 fn rotate(args: &RotateArgs) -> anyhow::Result<ExitCode> {

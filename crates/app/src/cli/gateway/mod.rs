@@ -157,6 +157,14 @@ fn segment(name: &str) -> String {
 }
 
 /// Names of documents and kinds of a running Weir, for a shell; nothing if there is none.
+/// Words on keys that end with their consumer.
+fn with_keys(ids: &[String]) -> String {
+    match ids {
+        [] => String::new(),
+        ids => format!(", with its keys {}", printable(&ids.join(", "))),
+    }
+}
+
 fn complete_names(word: &OsStr) -> Vec<CompletionCandidate> {
     offers(word, &KINDS)
 }

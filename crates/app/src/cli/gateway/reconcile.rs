@@ -152,7 +152,7 @@ async fn ours(client: &Client, theirs: &Usage) -> anyhow::Result<Usage> {
     days.dedup();
     for day in days {
         let since_ms = moment_ms(day).map_err(anyhow::Error::msg)?;
-        let sums = ask(client, since_ms, Some(since_ms + 86_400_000), "model").await?;
+        let sums = ask(client, since_ms, Some(since_ms + 86_400_000), "model", &[]).await?;
         for row in sums["rows"].as_array().into_iter().flatten() {
             let model = text_of(&row["of"]);
             if model.is_empty() {

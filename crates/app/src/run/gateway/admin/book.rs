@@ -9,6 +9,7 @@ use policy::gateway::compile::{Fault, Outside};
 use policy::gateway::document::Documents;
 use policy::gateway::snapshot::Snapshot;
 use serde_json::{Map, Value};
+use store::documents::{self as stored, IfMatch, Origin};
 use store::identity::{Identities, Identity, shown};
 use store::seal::KeyHasher;
 
@@ -75,6 +76,40 @@ impl FileDocuments {
 
     pub(super) fn count(&self, kind: Kind) -> usize {
         self.shown[kind as usize].len()
+    }
+
+    /// What has changed since `known` was stored, of which only documents of files count.
+    pub(super) fn changes(&self, known: Vec<stored::Document>) -> Vec<stored::Change> {
+        let known = known.into_iter().filter_map(|document| match document.origin {
+            Origin::File(file) => Some(((document.kind, document.name), (document.body, file))),
+            Origin::Api => None,
+        });
+        let mut known: BTreeMap<(String, String), (Value, String)> = known.collect();
+        let change = |kind: &str, name: &str, file: &str, action| stored::Change {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            origin: Origin::File(file.to_owned()),
+            if_match: IfMatch::Any,
+            action,
+        };
+        let mut changes = Vec::new();
+        for kind in Kind::ALL {
+            for (name, body) in &self.shown[kind as usize] {
+                let before = known.remove(&(kind.as_str().to_owned(), name.clone()));
+                if before.is_none_or(|(before, _)| before != *body) {
+                    let action = stored::Action::Put {
+                        body: body.clone(),
+                        secrets: Vec::new(),
+                    };
+                    changes.push(change(kind.as_str(), name, &self.name, action));
+                }
+            }
+        }
+        let gone = known
+            .iter()
+            .map(|((kind, name), (_, file))| change(kind, name, file, stored::Action::Delete));
+        changes.extend(gone);
+        changes
     }
 
     /// As they may be shown.

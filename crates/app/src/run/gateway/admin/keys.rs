@@ -1,6 +1,6 @@
 //! Keys of clients: made, turned, ended. Each change is in the history, with who made it.
 
-use control::gateway::{GatewayError, NewKey};
+use control::gateway::{GatewayError, KeyQuery, NewKey};
 use serde_json::{Value, json};
 use store::civil::time_text;
 use store::documents::{self as stored, IfMatch, Origin};
@@ -15,7 +15,25 @@ const SPAN_S_MAX: u64 = 10 * 366 * 86_400;
 const NAME_LEN_MAX: usize = 64;
 
 impl GatewayAdmin {
-    pub(super) fn list_keys(&self) -> Vec<Value> {
+    pub(super) fn list_keys(&self, query: &KeyQuery) -> Result<Value, GatewayError> {
+        let limit = query.limit.unwrap_or(PAGE_MAX);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(invalid(
+                "limit",
+                format!("expected 1 to {PAGE_MAX}, found {limit}"),
+            ));
+        }
+        // Where the page before ended: among those of documents, or behind them.
+        let (mut of_documents, mut after_id) = (Some(String::new()), None);
+        match query.cursor.as_deref().map(|cursor| cursor.split_once(':')) {
+            None => {}
+            Some(Some(("document", id))) => of_documents = Some(id.to_owned()),
+            Some(Some(("made", id))) => (of_documents, after_id) = (None, Some(id.to_owned())),
+            Some(_) => {
+                let words = "expected what `next` of the page before gave";
+                return Err(invalid("cursor", words.to_owned()));
+            }
+        }
         let now_ms = self.now_ms();
         let consumers: std::collections::HashSet<String> = self
             .state()
@@ -24,26 +42,65 @@ impl GatewayAdmin {
             .iter()
             .map(|one| one.name.to_string())
             .collect();
-        let mut keys: Vec<Value> = Vec::new();
-        for kind in self.static_keys() {
-            keys.push(shown(&kind, now_ms, &consumers));
+        let is_wanted = |key: &Identity| query.consumer.as_ref().is_none_or(|name| *name == *key.consumer);
+        // One more than is shown tells whether there is another page.
+        let mut found: Vec<Identity> = Vec::new();
+        if let Some(after) = of_documents {
+            found = self.static_keys();
+            found.retain(|key| *key.id > *after && is_wanted(key));
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            found.truncate(limit + 1);
         }
-        let mut after = None;
-        loop {
-            match wait(self.identities.list(None, after.clone(), PAGE_MAX)) {
-                Ok(page) => {
-                    keys.extend(page.iter().map(|key| shown(key, now_ms, &consumers)));
-                    match page.last() {
-                        Some(last) if page.len() == PAGE_MAX => after = Some(last.id.to_string()),
-                        _ => return keys,
+        while found.len() <= limit {
+            let wanted = (limit + 1 - found.len()).min(PAGE_MAX);
+            let page = wait(
+                self.identities
+                    .list(query.consumer.clone(), after_id.clone(), wanted),
+            );
+            let page = page.map_err(|error| not_kept(&error))?;
+            let is_last = page.len() < wanted;
+            after_id = page.last().map(|last| last.id.to_string());
+            found.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| has_more).map(|last| {
+            let origin = if last.is_from_file { "document" } else { "made" };
+            format!("{origin}:{}", last.id)
+        });
+        let keys = found.iter().map(|key| shown(key, now_ms, &consumers));
+        Ok(json!({ "keys": keys.collect::<Vec<_>>(), "next": next }))
+    }
+
+    /// Ends the keys of consumers that are no longer there, so that none of that name to come inherits them.
+    pub(super) fn end_keys_of(
+        &self,
+        consumers: &[String],
+        author: &str,
+        dry_run: bool,
+    ) -> Result<Vec<String>, GatewayError> {
+        let mut ended = Vec::new();
+        for consumer in consumers {
+            let mut after_id = None;
+            loop {
+                let page = wait(self.identities.list(Some(consumer.clone()), after_id, PAGE_MAX));
+                let page = page.map_err(|error| not_kept(&error))?;
+                for key in page.iter().filter(|key| key.revoked_ms.is_none()) {
+                    if !dry_run {
+                        self.end_key(&key.id, author)?;
                     }
+                    ended.push(key.id.to_string());
                 }
-                Err(error) => {
-                    tracing::error!(reason = %error, "keys cannot be listed");
-                    return keys;
+                match page.last() {
+                    Some(last) if page.len() == PAGE_MAX => after_id = Some(last.id.to_string()),
+                    _ => break,
                 }
             }
         }
+        Ok(ended)
     }
 
     /// Keys that stand in documents.

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control::gateway::{
-    Applied, CallQuery, Change, CostQuery, Document, GatewayError, GatewayHost, Kind, NewKey,
+    Applied, CallQuery, Change, CostQuery, Document, GatewayError, GatewayHost, KeyQuery, Kind, NewKey,
 };
 use gateway::numbers::Number;
 use llm::catalogue::Catalogue;
@@ -190,6 +190,7 @@ impl GatewayAdmin {
         let (compiled, faults) = match compiled {
             Ok(compiled) => {
                 self.keep(&mut state, &compiled);
+                self.note_file(&mut state);
                 (compiled, Faults::new())
             }
             Err(faults) => {
@@ -228,6 +229,7 @@ impl GatewayAdmin {
             Ok(compiled) => {
                 state.file = file;
                 self.keep(&mut state, &compiled);
+                self.note_file(&mut state);
                 self.put_in_force(&mut state, compiled);
                 Ok(generation)
             }
@@ -252,6 +254,23 @@ impl GatewayAdmin {
         if let Err(error) = state.store.keep_snapshot(&snapshot) {
             // The documents themselves are stored; only the way back from a broken file is lost.
             tracing::error!(reason = %error, "what is in force cannot be kept");
+        }
+    }
+
+    /// Writes into the history what the file says otherwise than when it was last read; of secrets only that
+    /// they are there.
+    fn note_file(&self, state: &mut State) {
+        let noted = state.store.list(None).and_then(|known| {
+            let changes = state.file.changes(known);
+            let author = format!("file {}", state.file.name);
+            for changes in changes.chunks(stored::CHANGES_MAX) {
+                state.store.write(changes, &author, self.now_ms())?;
+            }
+            Ok(())
+        });
+        if let Err(error) = noted {
+            // What it says is in force all the same.
+            tracing::error!(reason = %error, "what the file changes cannot be put into the history");
         }
     }
 
@@ -554,11 +573,16 @@ impl GatewayHost for GatewayAdmin {
         author: &str,
         dry_run: bool,
     ) -> Result<Applied, GatewayError> {
-        self.apply_to(&mut self.state(), changes, prune, author, dry_run)
+        let mut applied = self.apply_to(&mut self.state(), changes, prune, author, dry_run)?;
+        let removed = applied.removed.iter();
+        let consumers = removed.filter_map(|of| of.strip_prefix("consumers/"));
+        let consumers: Vec<String> = consumers.map(str::to_owned).collect();
+        applied.keys_revoked = self.end_keys_of(&consumers, author, dry_run)?;
+        Ok(applied)
     }
 
-    fn keys(&self) -> Vec<Value> {
-        self.list_keys()
+    fn keys(&self, query: &KeyQuery) -> Result<Value, GatewayError> {
+        self.list_keys(query)
     }
 
     fn create_key(&self, key: &NewKey, author: &str) -> Result<Value, GatewayError> {

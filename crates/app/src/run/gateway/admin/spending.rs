@@ -98,6 +98,9 @@ impl GatewayAdmin {
         let filter = CallFilter {
             since_ms: query.since_ms,
             until_ms: query.until_ms,
+            consumer: query.consumer.clone(),
+            model: query.model.clone(),
+            provider: query.provider.clone(),
             ..CallFilter::default()
         };
         let sums = wait(self.reader()?.sums(filter, group))
@@ -121,7 +124,9 @@ impl GatewayAdmin {
     }
 
     fn unattributed(&self, query: &CostQuery) -> Result<Option<String>, GatewayError> {
-        let Some(ledger) = &self.ledger else {
+        let is_of_all = query.consumer.is_none() && query.model.is_none() && query.provider.is_none();
+        let Some(ledger) = self.ledger.as_ref().filter(|_| is_of_all) else {
+            // It is in nobody's name.
             return Ok(None);
         };
         let query = SpendQuery {
