@@ -83,6 +83,9 @@ impl Answer {
                 headers.insert(CONTENT_TYPE, kind);
                 headers.insert("x-weir-cache", HeaderValue::from_static("hit"));
                 call.record.bytes_out = entry.body.len() as u64;
+                if let Some(audit) = &mut call.audit {
+                    audit.push(&entry.body);
+                }
                 call.end(Outcome::CacheHit, StatusCode::OK);
                 Body::full(entry.body.clone())
             }

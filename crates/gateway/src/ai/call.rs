@@ -107,6 +107,15 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// Of a request, as far as there is room.
+    pub fn of_request(mut request: Vec<u8>) -> Self {
+        request.truncate(AUDIT_MAX_BYTES);
+        Self {
+            request,
+            ..Self::default()
+        }
+    }
+
     /// Adds to the answer, as long as there is room.
     pub fn push(&mut self, bytes: &[u8]) {
         let room = AUDIT_MAX_BYTES.saturating_sub(self.answer.len());

@@ -5,6 +5,9 @@ use crate::live::Live;
 use policy::gateway::document::Strategy;
 use policy::gateway::snapshot::{Model, Target};
 
+/// With least latency one call in so many goes to any target.
+const RENEWAL: u64 = 32;
+
 /// The targets of a model in the order to try them; `chance` is any number.
 ///
 /// Priorities come before the strategy. A target whose breaker is open goes last, and is still tried if
@@ -32,6 +35,14 @@ pub(super) fn order<'a>(model: &'a Model, live: &Live, chance: u64, now_ms: u64)
             }
             Strategy::LeastLatency => {
                 group.sort_by_key(|target| state(target).map_or(0, |state| state.latency_us()));
+                // Now and then another one, so that an old figure is renewed.
+                if chance.is_multiple_of(RENEWAL) {
+                    let n_others = group.len().saturating_sub(1).max(1) as u64;
+                    let other = 1 + (chance / RENEWAL % n_others) as usize;
+                    if let Some(until_other) = group.get_mut(..=other) {
+                        until_other.rotate_right(1);
+                    }
+                }
             }
         }
         out.extend(group);

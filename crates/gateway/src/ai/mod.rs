@@ -387,10 +387,7 @@ impl Ai {
         guards.note(&mut call.record);
         job.guards = guards;
         if settings.audit_bodies && self.shared.calls.wants_audit() {
-            call.audit = Some(Audit {
-                request: job.audit_body(),
-                ..Audit::default()
-            });
+            call.audit = Some(Audit::of_request(job.audit_body()));
         }
         Ok(())
     }

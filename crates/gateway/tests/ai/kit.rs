@@ -204,6 +204,8 @@ fn read_request(socket: &mut TcpStream) -> Option<Seen> {
 #[derive(Default)]
 pub struct Sink {
     calls: Mutex<Vec<CallRecord>>,
+    audits: Mutex<Vec<AuditRecord>>,
+    wants_audit: bool,
 }
 
 impl CallSink for Sink {
@@ -211,10 +213,12 @@ impl CallSink for Sink {
         self.calls.lock().expect("not poisoned").push(record);
     }
 
-    fn audit(&self, _: AuditRecord) {}
+    fn audit(&self, bodies: AuditRecord) {
+        self.audits.lock().expect("not poisoned").push(bodies);
+    }
 
     fn wants_audit(&self) -> bool {
-        false
+        self.wants_audit
     }
 }
 
@@ -283,7 +287,10 @@ impl Site {
             },
             clock,
         );
-        let sink = Arc::<Sink>::default();
+        let sink = Arc::new(Sink {
+            wants_audit: snapshot.settings.audit_bodies,
+            ..Sink::default()
+        });
         let shared = Arc::new(Shared::new(
             snapshot,
             Arc::new(catalogue),
@@ -361,6 +368,11 @@ impl Site {
             self.sink.calls.lock().expect("not poisoned").len() >= n
         });
         std::mem::take(&mut self.sink.calls.lock().expect("not poisoned"))
+    }
+
+    /// What was kept for audit since; a record comes after it.
+    pub fn audits(&self) -> Vec<AuditRecord> {
+        std::mem::take(&mut self.sink.audits.lock().expect("not poisoned"))
     }
 
     /// The only record since.

@@ -9,6 +9,7 @@
 mod common;
 mod kit;
 
+mod audit;
 mod bytes;
 mod errors;
 mod guard;

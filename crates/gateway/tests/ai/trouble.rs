@@ -151,6 +151,10 @@ fn no_key_is_left() {
 
 /// Two providers, each a server of its own, and a model that goes from one to the other.
 fn two(first: &Fake, second: &Fake, more: Value) -> Site {
+    Site::new(two_documents(first, second, more))
+}
+
+fn two_documents(first: &Fake, second: &Fake, more: Value) -> Value {
     let provider = |name: &str, kind: &str, fake: &Fake| {
         let mut provider = json!({
             "name": name, "kind": kind, "base_url": format!("http://{}/v1", fake.address), "keys": [{ "value": PROVIDER_KEY }],
@@ -160,7 +164,7 @@ fn two(first: &Fake, second: &Fake, more: Value) -> Site {
         fields.extend(more.as_object().expect("an object").clone());
         provider
     };
-    Site::new(json!({
+    json!({
         "providers": [provider("one", "openai", first), provider("two", "anthropic", second)],
         "models": [
             { "name": "both", "targets": [{ "model": "one/gpt-4o-mini" }, { "model": "two/claude-haiku-4-5" }], "retries": 2 },
@@ -168,7 +172,7 @@ fn two(first: &Fake, second: &Fake, more: Value) -> Site {
             { "name": "again", "targets": [{ "model": "one/gpt-4o-mini" }], "retries": 2 },
         ],
         "consumers": [{ "name": "app", "keys": [{ "value": "ck" }] }],
-    }))
+    })
 }
 
 const CLAUDE: &str = r#"{"id":"m","type":"message","role":"assistant","model":"c","content":[{"type":"text","text":"From two."}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":5}}"#;
@@ -422,6 +426,36 @@ fn a_breaker_opens_and_closes() {
     wait_until("closed", || ask("alone") == 200);
     assert_eq!(ask("both"), 200);
     assert_eq!(first.take().len(), 2);
+}
+
+/// The one that was quickest lately, and now and then another, so that old figures are renewed.
+#[test]
+fn least_latency_is_followed_and_renewed() {
+    let (first, second) = (Fake::new(|_| reply(200, "", ANSWER)), Fake::new(|_| Vec::new()));
+    two_answers(&second);
+    let mut documents = two_documents(&first, &second, json!({}));
+    documents["models"][0]["strategy"] = "least_latency".into();
+    let site = Site::new(documents);
+    let shares = |slow: &str| {
+        let (mut n_first, mut n_second) = (0, 0);
+        for _ in 0..400 {
+            let live = site.shared.live();
+            // Many samples each, so that what this machine does meanwhile weighs little.
+            for (name, state) in &live.providers {
+                for _ in 0..50 {
+                    state.succeeded(if &**name == slow { 900_000_000 } else { 100_000_000 });
+                }
+            }
+            assert_eq!(site.post("/v1/chat/completions", chat("both")).status, 200);
+            n_first += first.take().len();
+            n_second += second.take().len();
+        }
+        (n_first, n_second)
+    };
+    let (quick, slow) = shares("two");
+    assert!(quick > 340 && (1..60).contains(&slow), "{quick} {slow}");
+    let (slow, quick) = shares("one");
+    assert!(quick > 340 && (1..60).contains(&slow), "{quick} {slow}");
 }
 
 /// Who is told to come back is told when.

@@ -241,6 +241,7 @@ fn addresses_are_made_of_parameters() {
         Ok("https://r.openai.azure.com"),
     );
     check("azure", json!({}), Err("resource"));
+    check("vertex", json!({ "location": "us-east1" }), Err("project"));
     check(
         "azure_v1",
         json!({ "resource": "r" }),

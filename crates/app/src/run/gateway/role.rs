@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -239,9 +239,19 @@ fn bind(address: &str, handover: &mut Handover) -> anyhow::Result<TcpListener> {
 /// The worker is nobody: the folder is its own, those above may be passed through.
 fn make_folder(data: &Path, folder: &Path, owner: Option<u32>) -> anyhow::Result<()> {
     let failed = |path: &Path| format!("cannot make {}", path.display());
-    std::fs::create_dir_all(data).with_context(|| failed(data))?;
-    if let Some(parent) = folder.parent() {
-        std::fs::create_dir_all(parent).with_context(|| failed(parent))?;
+    let above = folder.parent().unwrap_or(data);
+    make_passable(above).with_context(|| failed(above))?;
+    if let Some(owner) = owner
+        && let Some((closed, mode)) = closed_to(above, owner)
+    {
+        bail!(
+            "the data folder {} is below {}, which only its owner may pass through (mode {mode:04o}), and the \
+             gateway's worker runs as nobody: allow it with `chmod o+x {}`, or name another folder under `store`, \
+             as {{ data: /var/lib/weir }}",
+            data.display(),
+            closed.display(),
+            closed.display()
+        );
     }
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -253,6 +263,35 @@ fn make_folder(data: &Path, folder: &Path, owner: Option<u32>) -> anyhow::Result
         chown(folder, owner, owner).with_context(|| format!("cannot hand over {}", folder.display()))?;
     }
     Ok(())
+}
+
+/// Makes what is missing of a path, so that whoever knows a name in it may pass, whatever the umask.
+fn make_passable(path: &Path) -> std::io::Result<()> {
+    let mut missing: Vec<&Path> = Vec::new();
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    missing.extend(path.ancestors().take_while(is_missing));
+    for path in missing.into_iter().rev() {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => {}
+            Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?,
+        }
+    }
+    // What is no folder is told by its own words.
+    std::fs::create_dir_all(path)
+}
+
+/// The first folder on the way to `path` that a user who is in no group may not pass, and its mode.
+fn closed_to(path: &Path, user: u32) -> Option<(PathBuf, u32)> {
+    let path = path.canonicalize().ok()?;
+    let mut above: Vec<&Path> = path.ancestors().collect();
+    above.reverse();
+    above.into_iter().find_map(|folder| {
+        let found = std::fs::metadata(folder).ok()?;
+        let mode = found.mode() & 0o7777;
+        let needed = if found.uid() == user { 0o100 } else { 0o001 };
+        (mode & needed == 0).then(|| (folder.to_owned(), mode))
+    })
 }
 
 /// The gateway, running.
@@ -597,4 +636,49 @@ fn receive(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
     let mut message = vec![0; length];
     stream.read_exact(&mut message)?;
     Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_the_worker_can_reach() {
+        let base = tempfile::tempdir().expect("a folder");
+        let set = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        set(base.path(), 0o755);
+        let closed = base.path().join("closed");
+        std::fs::create_dir(&closed).expect("made");
+        // A mode of the folder above, whether the gateway's can be made below, and what is said else.
+        for (mode, expected) in [(0o700, false), (0o710, false), (0o711, true), (0o755, true)] {
+            set(&closed, mode);
+            let data = closed.join(format!("{mode:o}")).join("data");
+            let folder = data.join("gateway").join("one");
+            // Of another user than who runs this, and without giving it away, which takes root.
+            let stranger = nix::unistd::Uid::effective().as_raw() + 1;
+            make_passable(&data.join("gateway")).expect("made");
+            assert_eq!(
+                closed_to(&data.join("gateway"), stranger).is_none(),
+                expected,
+                "{mode:o}"
+            );
+            if nix::unistd::Uid::effective().is_root() {
+                let made = make_folder(&data, &folder, Some(stranger));
+                assert_eq!(made.is_ok(), expected, "{mode:o} {made:?}");
+                if let Err(error) = made {
+                    let words = format!("{error:#}");
+                    let advice = format!("chmod o+x {}", closed.display());
+                    assert!(words.contains(&advice) && words.contains("store"), "{words}");
+                }
+            }
+        }
+        // What is made is passable even with a mask that forbids it.
+        let made = base.path().join("new").join("inner");
+        make_passable(&made).expect("made");
+        for path in [&made, &base.path().join("new")] {
+            assert_eq!(std::fs::metadata(path).expect("there").mode() & 0o777, 0o755);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::gateway::document::{self, Per};
 use crate::gateway::limit;
 use crate::gateway::snapshot::{Breaker, Provider, ProviderKey, Target};
 use llm::catalogue::Catalogue;
-use llm::presets;
+use llm::presets::{self, Operation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,6 +46,11 @@ pub(super) fn providers(
                 continue;
             }
         };
+        let asked = preset.request_target(Operation::Chat, "model", false, &one.parameters);
+        if let Some(Err(error)) = asked {
+            faults.add(format!("{path}.parameters"), error.to_string());
+            continue;
+        }
         let (origin, is_literal, base_path) = match origin_of(&url) {
             Ok(parts) => parts,
             Err(words) => {
