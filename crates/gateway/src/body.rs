@@ -45,6 +45,9 @@ impl BodyError {
     }
 }
 
+/// Bytes of a whole body's first piece that are copied out of the buffer of the connection.
+const COPIED_MAX_BYTES: usize = 2048;
+
 /// A body made elsewhere: what [`Body::Other`] holds.
 pub type DynBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>;
 
@@ -109,13 +112,15 @@ impl Body {
                 return Err(BodyError::TooLarge { limit });
             }
             match &first {
+                // A short piece is copied, so that the connection has its buffer back for what comes next.
+                None if data.len() <= COPIED_MAX_BYTES => first = Some(Bytes::copy_from_slice(&data)),
                 None => first = Some(data),
                 Some(_) => rest.extend_from_slice(&data),
             }
         }
         Ok(match first {
             None => Bytes::new(),
-            // Most bodies come in one piece, which is not copied.
+            // Most bodies come in one piece.
             Some(first) if rest.is_empty() => first,
             Some(first) => {
                 let mut all = Vec::with_capacity(first.len() + rest.len());

@@ -66,8 +66,11 @@ impl Answer {
             headers.insert(HeaderName::from_static("x-weir-dropped"), dropped);
         }
         if !call.record.provider.is_empty() {
-            let model = format!("{}/{}", call.record.provider, call.record.model);
-            if let Ok(model) = HeaderValue::from_str(&model) {
+            let made = || {
+                let shown = format!("{}/{}", call.record.provider, call.record.model);
+                HeaderValue::try_from(shown).ok()
+            };
+            if let Some(model) = call.shown.take().or_else(made) {
                 headers.insert(HeaderName::from_static("x-weir-model"), model);
             }
         }
@@ -93,7 +96,7 @@ impl Answer {
                 let kind = whole.content_type.clone().unwrap_or(JSON);
                 if let Some((settings, key)) = store {
                     let text = kind.to_str().unwrap_or("application/json").to_owned();
-                    let made_by = (Arc::clone(&call.record.provider), Arc::clone(&call.record.model));
+                    let made_by = (call.record.provider.clone(), call.record.model.clone());
                     let entry = cache::Entry::new(whole.body.clone(), text, whole.usage, made_by);
                     call.shared().cache.put(
                         key,

@@ -5,6 +5,7 @@ use super::answer::{Answer, StreamBody, Whole};
 use super::call::{Call, TokenLimit};
 use super::ingress::Operation;
 use super::job::Job;
+use super::known::Named;
 use super::pool::ProviderState;
 use super::relay::{Relay, RelayOptions};
 use super::translate::Outgoing;
@@ -23,9 +24,10 @@ use llm::convert::{ReadStream, StreamOptions};
 use llm::format::Format;
 use llm::shape_as_tool::Shower;
 use policy::gateway::limit::LimitKind;
-use policy::gateway::snapshot::{Model, ProviderKey, Target};
+use policy::gateway::snapshot::{ProviderKey, Target};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::calls::Name;
 use store::outcome::Outcome;
 
 /// The longest error answer of a provider that is read.
@@ -67,10 +69,11 @@ impl Ai {
         &self,
         call: &mut Call,
         job: &Job,
-        model: &Model,
+        named: &Named,
         order: &[&Target],
         live: &Arc<Live>,
     ) -> Result<Answer, Refusal> {
+        let model = &*named.model;
         self.shared.retries.earn();
         let deadline = call.arrived + Duration::from_millis(model.timeout_ms);
         call.record.latency.queue_us = call.elapsed_us();
@@ -108,7 +111,7 @@ impl Ai {
                 call.record.attempts = call.record.attempts.saturating_add(1);
                 tries_left -= 1;
                 match self
-                    .attempt(call, job, model, target, key, state, live, deadline)
+                    .attempt(call, job, named, target, key, state, live, deadline)
                     .await
                 {
                     Ok(answer) => return Ok(answer),
@@ -184,7 +187,7 @@ impl Ai {
         &self,
         call: &mut Call,
         job: &Job,
-        model: &Model,
+        named: &Named,
         target: &Target,
         key: Option<&ProviderKey>,
         state: &Arc<ProviderState>,
@@ -192,17 +195,28 @@ impl Ai {
         deadline: Instant,
     ) -> Result<Answer, Failed> {
         let provider = &target.provider;
-        let outgoing = job.outgoing(model, target, &live.catalogue)?;
+        let mut outgoing = job.outgoing(&named.model, target, &live.catalogue)?;
         let wire = job.wire(provider.preset);
         call.record.wire = wire_protocol(wire);
-        call.record.model = Arc::clone(&target.model);
-        call.record.provider = Arc::clone(&provider.name);
-        call.record.provider_key_id = key.map_or_else(|| "".into(), |key| Arc::clone(&key.id));
+        call.record.model = (&target.model).into();
+        call.record.provider = (&provider.name).into();
+        call.record.provider_key_id = key.map_or_else(Name::default, |key| (&key.id).into());
         if !outgoing.dropped.is_empty() {
             call.record.dropped = super::bounded(&outgoing.dropped.join(", ")).into();
         }
         let token = super::send::token(provider, key, &self.vertex).await?;
-        let request = super::send::request(job, target, key, &outgoing, wire, token.as_deref())?;
+        let origin = live.origin(&provider.name).ok_or_else(no_upstream)?;
+        let (request, shown) = super::send::request(
+            job,
+            named,
+            target,
+            key,
+            &mut outgoing,
+            wire,
+            &origin,
+            token.as_deref(),
+        )?;
+        call.shown = shown;
         let left = deadline.saturating_duration_since(Instant::now());
         let first_byte = Duration::from_millis(provider.first_byte_timeout_ms).min(left);
         let timeouts = Timeouts {
@@ -210,7 +224,6 @@ impl Ai {
             first_byte,
             idle: Duration::from_millis(provider.idle_timeout_ms),
         };
-        let origin = live.origin(&provider.name).ok_or_else(no_upstream)?;
         let sent = Instant::now();
         call.estimate.was_sent = true;
         call.target = Some(target.clone());

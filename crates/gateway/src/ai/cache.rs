@@ -44,7 +44,7 @@ pub struct Entry {
     /// What it used when it was made.
     pub usage: Option<Usage>,
     /// Who made it: provider and model, for the record.
-    pub made_by: (Arc<str>, Arc<str>),
+    pub made_by: (store::calls::Name, store::calls::Name),
     until_ms: u64,
 }
 
@@ -130,7 +130,7 @@ impl Entry {
         body: Bytes,
         content_type: String,
         usage: Option<Usage>,
-        made_by: (Arc<str>, Arc<str>),
+        made_by: (store::calls::Name, store::calls::Name),
     ) -> Self {
         Self {
             body,

@@ -4,7 +4,7 @@
 use super::prompt_count::PromptCount;
 use crate::limits::{Taken, Want};
 use crate::live::Shared;
-use hyper::http::StatusCode;
+use hyper::http::{HeaderValue, StatusCode};
 use llm::estimate::TextCount;
 use llm::money;
 use llm::usage::Usage;
@@ -35,6 +35,8 @@ pub struct Call {
     pub token_limits: Vec<TokenLimit>,
     /// Who answers.
     pub target: Option<Target>,
+    /// The same for the client, as `provider/model`.
+    pub shown: Option<HeaderValue>,
     /// What the provider reported.
     pub usage: Option<Usage>,
     /// Nothing more will be reported: the answer is whole.
@@ -142,6 +144,7 @@ impl Call {
             places: Vec::new(),
             token_limits: Vec::new(),
             target: None,
+            shown: None,
             usage: None,
             usage_is_final: false,
             estimate: Estimate::default(),
@@ -157,10 +160,10 @@ impl Call {
 
     /// Names who asks.
     pub fn asked_by(&mut self, consumer: &Consumer, key_id: &Arc<str>) {
-        self.record.organisation = Arc::clone(&consumer.organisation);
-        self.record.team = Arc::clone(&consumer.team);
-        self.record.consumer = Arc::clone(&consumer.name);
-        self.record.key_id = Arc::clone(key_id);
+        self.record.organisation = (&consumer.organisation).into();
+        self.record.team = (&consumer.team).into();
+        self.record.consumer = (&consumer.name).into();
+        self.record.key_id = key_id.into();
     }
 
     /// Keeps places until its end.
@@ -197,10 +200,10 @@ impl Call {
             self.shared.calls.audit(AuditRecord {
                 at_ms: self.record.at_ms,
                 request_id: self.record.request_id,
-                organisation: Arc::clone(&self.record.organisation),
-                team: Arc::clone(&self.record.team),
-                consumer: Arc::clone(&self.record.consumer),
-                user: Arc::clone(&self.record.user),
+                organisation: self.record.organisation.clone(),
+                team: self.record.team.clone(),
+                consumer: self.record.consumer.clone(),
+                user: self.record.user.clone(),
                 request: audit.request,
                 response: audit.answer,
             });
@@ -253,7 +256,7 @@ impl Call {
             let info = PostingInfo {
                 model: Arc::clone(&target.model),
                 provider: Arc::clone(&target.provider.name),
-                consumer: Arc::clone(&self.record.consumer),
+                consumer: self.record.consumer.to_arc(),
                 estimated: is_estimate,
                 tick_ms: self.record.at_ms,
             };

@@ -86,7 +86,11 @@ impl Job {
                 .get(CONTENT_TYPE)
                 .cloned()
                 .unwrap_or_else(|| HeaderValue::from_static("application/json")),
-            path: path.to_owned(),
+            path: if ingress.operation == Operation::Passthrough {
+                path.to_owned()
+            } else {
+                String::new()
+            },
         }
     }
 

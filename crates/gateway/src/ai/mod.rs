@@ -123,7 +123,7 @@ impl Ai {
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let mut call = self.call(&parts, conn, Protocol::Prompt);
-        call.record.service = Arc::clone(&prompt.name);
+        call.record.service = (&prompt.name).into();
         let reply = Reply {
             format: Format::Chat,
             request_id: call.record.request_id,
@@ -280,8 +280,8 @@ impl Ai {
         principal: &Principal,
         live: &Arc<Live>,
     ) -> Result<answer::Answer, Refusal> {
-        call.record.model_asked = job.head.model.as_str().into();
         if !principal.consumer.models.has(&job.head.model) {
+            call.record.model_asked = job.head.model.as_str().into();
             // What one may not use one need not learn to be there.
             return Err(unknown_model(&job.head.model));
         }
@@ -296,13 +296,17 @@ impl Ai {
         live: &Arc<Live>,
     ) -> Result<answer::Answer, Refusal> {
         let consumer = &principal.consumer;
-        call.record.model_asked = job.head.model.as_str().into();
         call.record.streamed = job.head.stream;
         if let Some(user) = &job.head.user {
             call.record.user = bounded(user).into();
         }
         let name = &job.head.model;
-        let model = self.models.find(live, name).map_err(|why| no_model(name, why))?;
+        let named = self.models.find(live, name).map_err(|why| {
+            call.record.model_asked = name.as_str().into();
+            no_model(name, why)
+        })?;
+        call.record.model_asked = (&named.name).into();
+        let model = &named.model;
         let settings = &live.snapshot.settings;
         // What a prompt says beside its variables is its author's, not the caller's.
         job.strict = job.prompt.is_none() && consumer.strict.unwrap_or(settings.strict);
@@ -314,7 +318,7 @@ impl Ai {
             .chain(&consumer.limits)
             .chain(&model.limits);
         self.take_limits(call, limits, principal, &model.name, tokens)?;
-        self.guard(call, job, consumer, &model, live)?;
+        self.guard(call, job, consumer, model, live)?;
         if ingress_counts(job) {
             return job.count_locally();
         }
@@ -327,10 +331,10 @@ impl Ai {
             (call.record.provider, call.record.model) = entry.made_by.clone();
             return Ok(answer::Answer::Cached(entry));
         }
-        let order = candidates::order(&model, live, self.chance(), crate::clock::unix_ms());
+        let order = candidates::order(model, live, self.chance(), crate::clock::unix_ms());
         self.reserve(call, job, consumer, &order).await?;
         let store = cache.zip(key);
-        let answer = self.attempts(call, job, &model, &order, live).await?;
+        let answer = self.attempts(call, job, &named, &order, live).await?;
         Ok(answer.kept_in(store))
     }
 

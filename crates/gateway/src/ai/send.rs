@@ -1,16 +1,21 @@
 //! The request for a provider: address, headers, credentials.
 
 use super::job::Job;
+use super::known::{Head, Named};
 use super::translate::Outgoing;
 use super::{Operation, vertex};
 use crate::body::Body;
 use crate::refusal::Refusal;
-use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use crate::upstream::Origin;
+use hyper::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT,
+};
 use hyper::http::{HeaderMap, Method, Request, StatusCode};
 use llm::format::Format;
 use llm::presets::{self, Auth};
 use llm::sigv4;
 use policy::gateway::snapshot::{Provider, ProviderKey, Target};
+use std::rc::Rc;
 use std::sync::Arc;
 use store::outcome::Outcome;
 
@@ -59,21 +64,61 @@ pub(super) async fn token(
     token.map(Some).map_err(|words| misconfigured(provider, &words))
 }
 
-/// Builds the request; `token` is that of [`token`].
+/// Builds the request; `token` is that of [`token`]. Also gives who answers, for the client.
 ///
 /// # Errors
 /// The provider does not offer the operation, or a credential cannot be used.
+#[expect(clippy::too_many_arguments, reason = "what a request is made of")]
 pub(super) fn request(
+    job: &Job,
+    named: &Named,
+    target: &Target,
+    key: Option<&ProviderKey>,
+    outgoing: &mut Outgoing,
+    wire: Format,
+    origin: &Origin,
+    token: Option<&str>,
+) -> Result<(Box<Request<Body>>, Option<HeaderValue>), Refusal> {
+    let operation = operation(job, target.provider.preset, wire);
+    // Signatures, tokens that end and what the client sends along are of one call.
+    let is_common = matches!(
+        target.provider.preset.auth,
+        Auth::None | Auth::Bearer | Auth::Header(_)
+    ) && operation != presets::Operation::Passthrough
+        && job.forwarded.is_empty();
+    let make = || head(job, target, key, &outgoing.body, wire, operation, origin, token);
+    let common = named
+        .head_of(target, key, operation, wire, job.head.stream)
+        .filter(|_| is_common);
+    let head = match common {
+        Some(of) => named.head(of, make)?,
+        None => Rc::new(make()?),
+    };
+    let body = std::mem::take(&mut outgoing.body);
+    let length = body.len();
+    let mut request = Box::new(Request::new(Body::full(body)));
+    *request.method_mut() = Method::POST;
+    request.uri_mut().clone_from(&head.uri);
+    request.headers_mut().clone_from(&head.headers);
+    // There is one already: nothing has to grow.
+    request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    Ok((request, head.shown.clone()))
+}
+
+/// The beginning of a request, with a length that is still to be set.
+#[expect(clippy::too_many_arguments, reason = "what a request is made of")]
+fn head(
     job: &Job,
     target: &Target,
     key: Option<&ProviderKey>,
-    outgoing: &Outgoing,
+    body: &[u8],
     wire: Format,
+    operation: presets::Operation,
+    origin: &Origin,
     token: Option<&str>,
-) -> Result<Box<Request<Body>>, Refusal> {
+) -> Result<Head, Refusal> {
     let provider = &*target.provider;
     let preset = provider.preset;
-    let operation = operation(job, preset, wire);
     let below = if operation == presets::Operation::Passthrough {
         job.path.clone()
     } else {
@@ -91,14 +136,10 @@ pub(super) fn request(
         }
     };
     let path = format!("{}{below}", provider.base_path);
-    let mut request = Box::new(Request::new(Body::full(outgoing.body.clone())));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = path
+    let uri = path
         .parse()
         .map_err(|_| misconfigured(provider, "its address with this model is no path"))?;
-    let headers = request.headers_mut();
-    // With those of `authorize` and `host`, mostly; growing costs more than room.
-    headers.reserve(12);
+    let mut headers = HeaderMap::new();
     let is_stream = job.is_stream();
     // Clients say all kinds of things of a body that was read as JSON.
     let content_type = if job.operation == Operation::Passthrough {
@@ -131,9 +172,18 @@ pub(super) fn request(
         }
     }
     if let Some(key) = key {
-        authorize(provider, key, headers, &path, &outgoing.body, token)?;
+        authorize(provider, key, &mut headers, &path, body, token)?;
     }
-    Ok(request)
+    if let Some(host) = origin.host_value().filter(|_| !headers.contains_key(HOST)) {
+        headers.insert(HOST, host.clone());
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let shown = format!("{}/{}", provider.name, target.model);
+    Ok(Head {
+        uri,
+        headers,
+        shown: HeaderValue::try_from(shown).ok(),
+    })
 }
 
 /// Adds the credential in the provider's own way.

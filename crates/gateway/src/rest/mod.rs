@@ -97,8 +97,8 @@ impl Rest {
         };
         let served = match found {
             Found::Route(target) => {
-                call.record.service = Arc::clone(&target.service.name);
-                call.record.route = Arc::clone(&target.route.path);
+                call.record.service = (&target.service.name).into();
+                call.record.route = (&target.route.path).into();
                 self.serve(&mut call, parts, body, conn, live, &target, &id).await
             }
             Found::Method(allowed) => Err(Box::new((wrong_method(), allow(&allowed)))),

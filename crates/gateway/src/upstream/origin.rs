@@ -123,7 +123,7 @@ impl Origin {
         name.trim_start_matches('[').trim_end_matches(']')
     }
 
-    pub(super) fn host_value(&self) -> Option<&HeaderValue> {
+    pub(crate) fn host_value(&self) -> Option<&HeaderValue> {
         self.host_value.as_ref()
     }
 

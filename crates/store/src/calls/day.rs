@@ -1,16 +1,15 @@
 //! The file of one day: its rows, written and read.
 
-use super::record::{AuditRecord, CallRecord, Guard, Latency, Protocol};
+use super::record::{AuditRecord, CallRecord, Guard, Latency, Name, Protocol};
 use crate::SetAside;
 use crate::civil::{self, DAY_MS};
 use crate::db::{self, Plan};
 use crate::error::StoreError;
 use crate::outcome::Outcome;
 use llm::usage::Usage;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Row, Statement, Transaction, params};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Tokens of one bucket and bytes of one body are stored up to here, so that the sum of a day fits 64 bits.
 const COUNT_MAX: u64 = 1 << 40;
@@ -188,8 +187,11 @@ impl DayWriter {
         };
         let transaction = self.connection.transaction().map_err(failed)?;
         let mut n_refused = 0;
-        for call in calls {
-            n_refused += u64::from(!insert(&transaction, call, number).map_err(failed)?);
+        {
+            let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
+            for call in calls {
+                n_refused += u64::from(!insert(&mut statement, call, number).map_err(failed)?);
+            }
         }
         for bodies in bodies {
             insert_bodies(&transaction, bodies, cut_at).map_err(failed)?;
@@ -199,12 +201,18 @@ impl DayWriter {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, call: &CallRecord, number: &mut u32) -> rusqlite::Result<bool> {
-    let mut insert = transaction.prepare_cached(INSERT)?;
+fn insert(insert: &mut Statement<'_>, call: &CallRecord, number: &mut u32) -> rusqlite::Result<bool> {
     let count = |n: u64| n.min(COUNT_MAX) as i64;
-    let ip = call.client_ip.map(|ip| match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
+    let (mut ip4, mut ip6) = ([0; 4], [0; 16]);
+    let ip: Option<&[u8]> = call.client_ip.map(|ip| match ip {
+        IpAddr::V4(ip) => {
+            ip4 = ip.octets();
+            &ip4[..]
+        }
+        IpAddr::V6(ip) => {
+            ip6 = ip.octets();
+            &ip6[..]
+        }
     });
     let country = std::str::from_utf8(&call.country)
         .unwrap_or("")
@@ -216,19 +224,19 @@ fn insert(transaction: &Transaction<'_>, call: &CallRecord, number: &mut u32) ->
         let rows = insert.execute(params![
             key,
             call.request_id.as_slice(),
-            call.organisation,
-            call.team,
-            call.consumer,
-            call.key_id,
-            call.user,
-            call.service,
-            call.route,
+            &*call.organisation,
+            &*call.team,
+            &*call.consumer,
+            &*call.key_id,
+            &*call.user,
+            &*call.service,
+            &*call.route,
             call.ingress as u8,
             call.wire as u8,
-            call.model_asked,
-            call.model,
-            call.provider,
-            call.provider_key_id,
+            &*call.model_asked,
+            &*call.model,
+            &*call.provider,
+            &*call.provider_key_id,
             call.status,
             call.outcome as u8,
             count(usage.input),
@@ -257,7 +265,7 @@ fn insert(transaction: &Transaction<'_>, call: &CallRecord, number: &mut u32) ->
             count(call.bytes_out),
             ip,
             country,
-            call.dropped,
+            &*call.dropped,
             call.pii_in,
             call.pii_out,
             call.guard as u8,
@@ -292,10 +300,10 @@ fn insert_bodies(transaction: &Transaction<'_>, bodies: &AuditRecord, cut_at: us
         .execute(params![
             request_id.as_slice(),
             at_ms,
-            organisation,
-            team,
-            consumer,
-            user,
+            &**organisation,
+            &**team,
+            &**consumer,
+            &**user,
             cut(request),
             length(request),
             cut(response),
@@ -306,15 +314,15 @@ fn insert_bodies(transaction: &Transaction<'_>, bodies: &AuditRecord, cut_at: us
 
 /// Shares equal names of neighbouring rows.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<Arc<str>>);
+pub(super) struct Names(Vec<Name>);
 
 impl Names {
-    fn share(&mut self, text: &str) -> Arc<str> {
+    fn share(&mut self, text: &str) -> Name {
         const SHARED_MAX: usize = 64;
         if let Some(known) = self.0.iter().find(|known| &***known == text) {
             return known.clone();
         }
-        let name: Arc<str> = text.into();
+        let name = Name::from(text);
         if self.0.len() < SHARED_MAX {
             self.0.push(name.clone());
         }
@@ -324,7 +332,7 @@ impl Names {
 
 /// The key and the call of a row of `SELECT * FROM call`. Codes of a later Weir read as the nearest known.
 pub(super) fn call(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<(i64, CallRecord)> {
-    let mut name = |at: usize| -> rusqlite::Result<Arc<str>> { Ok(names.share(row.get_ref(at)?.as_str()?)) };
+    let mut name = |at: usize| -> rusqlite::Result<Name> { Ok(names.share(row.get_ref(at)?.as_str()?)) };
     let count = |at: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(at)?.unsigned_abs()) };
     let key: i64 = row.get(0)?;
     let ip = row.get_ref(41)?.as_blob_or_null()?;
@@ -399,14 +407,15 @@ pub(super) fn read_bodies(
         "SELECT at_ms, organisation, team, consumer, user, request, response, request_bytes, response_bytes
                FROM bodies WHERE request_id = ? ORDER BY id DESC LIMIT 1";
     let read = |row: &Row<'_>| {
+        let name = |at: usize| -> rusqlite::Result<Name> { Ok(row.get_ref(at)?.as_str()?.into()) };
         Ok(StoredBodies {
             bodies: AuditRecord {
                 at_ms: row.get(0)?,
                 request_id,
-                organisation: row.get(1)?,
-                team: row.get(2)?,
-                consumer: row.get(3)?,
-                user: row.get(4)?,
+                organisation: name(1)?,
+                team: name(2)?,
+                consumer: name(3)?,
+                user: name(4)?,
                 request: row.get(5)?,
                 response: row.get(6)?,
             },

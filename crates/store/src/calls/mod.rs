@@ -16,5 +16,5 @@ pub use lines::{LineTarget, id_text};
 pub use query::{
     CallFilter, CallGroup, CallPage, CallQuery, CallReader, CallSum, CallSums, Cursor, GROUPS_MAX, PAGE_MAX,
 };
-pub use record::{AuditRecord, CallRecord, CallSink, Guard, Latency, NoSink, Protocol};
+pub use record::{AuditRecord, CallRecord, CallSink, Guard, Latency, Name, NoSink, Protocol};
 pub use writer::{CallOptions, CallStatus, Calls};

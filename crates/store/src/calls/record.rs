@@ -166,6 +166,56 @@ impl Guard {
     }
 }
 
+/// A name in a record, shared with whatever has it. Without one it is empty, which costs nothing to make, copy or
+/// hand to another thread.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Name(Option<Arc<str>>);
+
+impl Name {
+    /// The same as a name that is always there.
+    pub fn to_arc(&self) -> Arc<str> {
+        self.0.clone().unwrap_or_default()
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.as_deref().unwrap_or("")
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl From<Arc<str>> for Name {
+    fn from(name: Arc<str>) -> Self {
+        Self(Some(name).filter(|name| !name.is_empty()))
+    }
+}
+
+impl From<&Arc<str>> for Name {
+    fn from(name: &Arc<str>) -> Self {
+        Self((!name.is_empty()).then(|| Arc::clone(name)))
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self((!name.is_empty()).then(|| name.into()))
+    }
+}
+
 /// One call, as it ended. Of fixed size; names are shared, so that making one formats nothing. An empty
 /// name means: none.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,31 +225,31 @@ pub struct CallRecord {
     /// The id that the answer carries.
     pub request_id: [u8; 16],
     /// Whose.
-    pub organisation: Arc<str>,
+    pub organisation: Name,
     /// Whose in it.
-    pub team: Arc<str>,
+    pub team: Name,
     /// The application that called.
-    pub consumer: Arc<str>,
+    pub consumer: Name,
     /// The id of its key; never the key.
-    pub key_id: Arc<str>,
+    pub key_id: Name,
     /// The end user, as the caller names it.
-    pub user: Arc<str>,
+    pub user: Name,
     /// The service asked for.
-    pub service: Arc<str>,
+    pub service: Name,
     /// The route in it.
-    pub route: Arc<str>,
+    pub route: Name,
     /// The format the client spoke.
     pub ingress: Protocol,
     /// The format the upstream was spoken to in.
     pub wire: Protocol,
     /// The model as the client named it.
-    pub model_asked: Arc<str>,
+    pub model_asked: Name,
     /// The model that answered.
-    pub model: Arc<str>,
+    pub model: Name,
     /// The provider that answered.
-    pub provider: Arc<str>,
+    pub provider: Name,
     /// The id of the provider's key that was used; never the key.
-    pub provider_key_id: Arc<str>,
+    pub provider_key_id: Name,
     /// The HTTP status of the answer.
     pub status: u16,
     /// How it ended.
@@ -231,7 +281,7 @@ pub struct CallRecord {
     /// The source country (ISO 3166-1), zeros where unknown.
     pub country: [u8; 2],
     /// Fields that the other format cannot express, as `x-weir-dropped` names them. The caller bounds it.
-    pub dropped: Arc<str>,
+    pub dropped: Name,
     /// Pieces of personal data replaced in the request.
     pub pii_in: u32,
     /// And in the answer.
@@ -242,23 +292,22 @@ pub struct CallRecord {
 
 impl Default for CallRecord {
     fn default() -> Self {
-        let none: Arc<str> = Arc::from("");
         Self {
             at_ms: 0,
             request_id: [0; 16],
-            organisation: none.clone(),
-            team: none.clone(),
-            consumer: none.clone(),
-            key_id: none.clone(),
-            user: none.clone(),
-            service: none.clone(),
-            route: none.clone(),
+            organisation: Name::default(),
+            team: Name::default(),
+            consumer: Name::default(),
+            key_id: Name::default(),
+            user: Name::default(),
+            service: Name::default(),
+            route: Name::default(),
             ingress: Protocol::None,
             wire: Protocol::None,
-            model_asked: none.clone(),
-            model: none.clone(),
-            provider: none.clone(),
-            provider_key_id: none.clone(),
+            model_asked: Name::default(),
+            model: Name::default(),
+            provider: Name::default(),
+            provider_key_id: Name::default(),
             status: 0,
             outcome: Outcome::Ok,
             usage: Usage::default(),
@@ -274,7 +323,7 @@ impl Default for CallRecord {
             bytes_out: 0,
             client_ip: None,
             country: [0; 2],
-            dropped: none,
+            dropped: Name::default(),
             pii_in: 0,
             pii_out: 0,
             guard: Guard::Passed,
@@ -290,13 +339,13 @@ pub struct AuditRecord {
     /// The call.
     pub request_id: [u8; 16],
     /// Whose.
-    pub organisation: Arc<str>,
+    pub organisation: Name,
     /// Whose in it.
-    pub team: Arc<str>,
+    pub team: Name,
     /// The application.
-    pub consumer: Arc<str>,
+    pub consumer: Name,
     /// The end user.
-    pub user: Arc<str>,
+    pub user: Name,
     /// The scrubbed request. Longer ones than the limit of the store are cut, and say so.
     pub request: Vec<u8>,
     /// The scrubbed answer, likewise.

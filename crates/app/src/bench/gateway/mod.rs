@@ -25,6 +25,8 @@ use servers::{MODEL, Place, Server};
 
 /// The model of streams: a piece of the answer each 20 ms, 40 of them.
 const STREAM_MODEL: &str = "sim-drip-20+sim-tokens-40";
+/// The model of one stream at a time: short, so that a slice has more than a few first tokens.
+const SHORT_STREAM_MODEL: &str = "sim-drip-20+sim-tokens-5";
 /// The model of slow streams, which last longer than they are watched.
 const SLOW_MODEL: &str = "sim-drip-500+sim-tokens-4000";
 const SLOW_STREAMS: usize = 1000;
@@ -35,6 +37,12 @@ const OPEN_CONNECTIONS: usize = 256;
 /// Of nginx's most requests a second.
 const OPEN_SHARE: f64 = 0.3;
 const OPEN_FILES: u64 = 16_384;
+/// Other AI gateways.
+const PEERS: [&str; 2] = ["portkey", "litellm"];
+/// How long a peer is asked before it is measured: it imports and compiles at its first requests.
+const PEER_WARM_UP_SECONDS: f64 = 10.0;
+/// A peer's turn at least: some answer a few requests a second.
+const PEER_SECONDS_MIN: f64 = 5.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct GatewayArgs {
@@ -135,7 +143,8 @@ pub(super) fn run(args: &GatewayArgs) -> anyhow::Result<ExitCode> {
             ("portkey", place.portkey(at, &cache)),
             ("litellm", place.litellm(at, &cache)),
         ] {
-            take(name, started);
+            let warm = |server: Server| warm_up(&place, &server).map(|()| server);
+            take(name, started.and_then(|server| server.map(warm).transpose()));
         }
     }
     let measured = measure(args, &place, &mut servers, &mut missing)?;
@@ -236,10 +245,15 @@ fn slices(
                 slice + 1,
                 one.server
             );
-            match server.check().and_then(|()| ask(args, place, server, case)) {
+            let seconds = match case {
+                Case::Memory => SLOW_SECONDS,
+                _ if PEERS.contains(&one.server) => args.seconds.max(PEER_SECONDS_MIN),
+                _ => args.seconds,
+            };
+            match server.check().and_then(|()| ask(place, server, case, seconds)) {
                 Ok(found) => one.found.push(found),
                 // A peer that fails is told and left; a bench without Weir or the simulator is none.
-                Err(error) if ["portkey", "litellm"].contains(&one.server) => {
+                Err(error) if PEERS.contains(&one.server) => {
                     missing.push(format!("{}: {error:#}", one.server));
                     servers.retain(|server| server.name != one.server);
                 }
@@ -251,13 +265,27 @@ fn slices(
     Ok(())
 }
 
+/// Asks a peer for a while.
+///
+/// # Errors
+/// It answers nothing.
+fn warm_up(place: &Place, server: &Server) -> anyhow::Result<()> {
+    let case = Case::Closed { connections: 1 };
+    let found = ask(place, server, case, PEER_WARM_UP_SECONDS)?;
+    if found.requests == 0 {
+        bail!("answers nothing within {PEER_WARM_UP_SECONDS} s");
+    }
+    Ok(())
+}
+
 /// One slice of one program.
-fn ask(args: &GatewayArgs, place: &Place, server: &Server, case: Case) -> anyhow::Result<Found> {
-    let (connections, model, seconds) = match case {
-        Case::Closed { connections } => (connections, MODEL, args.seconds),
-        Case::Open { .. } => (OPEN_CONNECTIONS, MODEL, args.seconds),
-        Case::Streams { connections } => (connections, STREAM_MODEL, args.seconds),
-        Case::Memory => (SLOW_STREAMS, SLOW_MODEL, SLOW_SECONDS),
+fn ask(place: &Place, server: &Server, case: Case, seconds: f64) -> anyhow::Result<Found> {
+    let (connections, model) = match case {
+        Case::Closed { connections } => (connections, MODEL),
+        Case::Open { .. } => (OPEN_CONNECTIONS, MODEL),
+        Case::Streams { connections: 1 } => (1, SHORT_STREAM_MODEL),
+        Case::Streams { connections } => (connections, STREAM_MODEL),
+        Case::Memory => (SLOW_STREAMS, SLOW_MODEL),
     };
     let mut command = place.own();
     command

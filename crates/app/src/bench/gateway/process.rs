@@ -34,14 +34,14 @@ pub(super) fn own_cpu_seconds() -> f64 {
     })
 }
 
-/// Resident memory of processes, together. Pages that they share count for each.
+/// Resident memory of processes, together. Pages that they share, as those of the program itself, count once.
 pub(super) fn resident_bytes(pids: &[u32]) -> u64 {
-    let of = |pid: &u32| parse_resident(&read_to_string(format!("/proc/{pid}/status")).ok()?);
+    let of = |pid: &u32| parse_resident(&read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?);
     pids.iter().filter_map(of).sum()
 }
 
-fn parse_resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_resident(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -75,10 +75,10 @@ mod tests {
         assert_eq!(parse_ticks(stat), Some(281));
         assert_eq!(parse_ticks("7 (a"), None);
         assert_eq!(
-            parse_resident("VmPeak:\t 9 kB\nVmRSS:\t    12 kB\n"),
+            parse_resident("Rss:  40 kB\nPss:    12 kB\nPss_Dirty: 3 kB\n"),
             Some(12 * 1024)
         );
-        assert_eq!(parse_resident("VmRSS:\t x kB\n"), None);
+        assert_eq!(parse_resident("Pss: x kB\n"), None);
     }
 
     #[test]
