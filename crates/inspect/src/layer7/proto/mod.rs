@@ -46,8 +46,12 @@ mod tests {
     use crate::layer7::engine::PROTOCOLS_MAX;
 
     #[test]
-    fn names_are_lower_case_and_there_is_room_for_all() {
+    fn names_are_lower_case_and_unique_and_there_is_room_for_all() {
         assert!(all().count() <= PROTOCOLS_MAX);
+        let mut names: Vec<_> = all().map(Protocol::name).collect();
+        names.sort_unstable();
+        let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+        assert_eq!(twice, None, "two parsers of one protocol");
         for protocol in all() {
             let name = protocol.name();
             let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);

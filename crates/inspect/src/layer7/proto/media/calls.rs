@@ -1,8 +1,12 @@
 //! Calls other than SIP's: H.323, MGCP, Skinny, floors of conferences (BFCP).
 
 use memchr::memmem;
+use serde_json::Map;
 
-use crate::layer7::protocol::{Named, Seen, Transport, Verdict};
+use crate::layer7::insight;
+use crate::layer7::protocol::{Named, Out, Protocol, Seen, Session, Side, Step, Transport, Verdict};
+use crate::layer7::reader::eve_text;
+use crate::layer7::record::Record;
 
 /// Object identifiers as PER writes them: H.225.0 0.0.8.2250.0 and H.245 0.0.8.245.0.
 const H225: &[u8] = b"\0\x08\x91\x4a\0";
@@ -55,11 +59,23 @@ fn ras(bytes: &[u8]) -> bool {
 }
 
 /// Media Gateway Control Protocol (RFC 3435).
-pub(super) const MGCP: Named = Named {
-    name: "mgcp",
-    ports: &[2427, 2727],
-    transports: &[Transport::Udp],
-    probe: |seen| {
+#[derive(Debug)]
+pub(super) struct Mgcp;
+
+impl Protocol for Mgcp {
+    fn name(&self) -> &'static str {
+        "mgcp"
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[2427, 2727]
+    }
+
+    fn runs_over(&self, transport: Transport) -> bool {
+        transport == Transport::Udp
+    }
+
+    fn probe(&self, seen: &Seen<'_>) -> Verdict {
         const VERBS: [&[u8; 5]; 9] = [
             b"EPCF ", b"CRCX ", b"MDCX ", b"DLCX ", b"RQNT ", b"NTFY ", b"AUEP ", b"AUCX ", b"RSIP ",
         ];
@@ -78,8 +94,41 @@ pub(super) const MGCP: Named = Named {
             }
             _ => Verdict::No,
         }
-    },
-};
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(MgcpMessages)
+    }
+}
+
+#[derive(Debug)]
+struct MgcpMessages;
+
+impl Session for MgcpMessages {
+    fn data(&mut self, _: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
+        let taken = Step::Take(bytes.len() as u64);
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let mut words = line.trim_ascii_end().splitn(4, |&byte| byte == b' ');
+        let [verb, transaction, third] = [0; 3].map(|_| words.next().unwrap_or_default());
+        let mut fields = Map::new();
+        if verb.iter().all(u8::is_ascii_digit) {
+            fields.insert("type".into(), "response".into());
+            fields.insert("code".into(), eve_text(verb).into());
+        } else {
+            fields.insert("type".into(), "request".into());
+            fields.insert("verb".into(), eve_text(verb).into());
+            fields.insert("endpoint".into(), eve_text(third).into());
+            if let Some(at) = memchr::memchr(b'@', third) {
+                out.insight
+                    .host
+                    .get_or_insert_with(|| insight::text(&third[at + 1..]));
+            }
+        }
+        fields.insert("transaction_id".into(), eve_text(transaction).into());
+        out.record(Record::fields("mgcp", fields));
+        taken
+    }
+}
 
 /// Cisco's Skinny Client Control Protocol.
 pub(super) const SKINNY: Named = Named {
@@ -150,10 +199,20 @@ mod tests {
             Some("h323"),
             &[],
         );
+        let said: &[(usize, &[u8])] = &[(0, b"RSIP 7 *@gw.example MGCP 0.1\r\nRM: restart\r\n")];
         kit::check_datagrams(
-            &[(0, b"RSIP 7 *@gw.example MGCP 0.1\r\nRM: restart\r\n")],
+            said,
             Some("mgcp"),
-            &[],
+            &[(
+                "mgcp",
+                serde_json::json!({
+                    "type": "request", "verb": "RSIP", "endpoint": "*@gw.example", "transaction_id": "7",
+                }),
+            )],
+        );
+        assert_eq!(
+            kit::datagrams(9, said).insight.host.as_deref(),
+            Some("gw.example")
         );
         kit::check_datagrams(&[(0, b"RSIP is a verb")], None, &[]);
         let skinny = b"\x04\0\0\0\0\0\0\0\x9b\0\0\0\x01\0\0\0";

@@ -16,7 +16,7 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &rtp::RTCP,
     &calls::BFCP,
     &calls::H323,
-    &calls::MGCP,
+    &calls::Mgcp,
     &calls::SKINNY,
     &talk::DISCORD,
     &talk::MPEG_TS,

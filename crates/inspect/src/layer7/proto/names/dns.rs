@@ -145,7 +145,11 @@ impl Messages {
         if let Some(question) = &question {
             let name = insight::text(question.as_bytes());
             insight.query = Some(name.clone());
-            out.insight.host = Some(name);
+            // The flow goes by what was asked first.
+            out.insight.host.get_or_insert(name);
+        } else if let Some(answer) = record.answers.first() {
+            let name = insight::text(answer.rrname.as_bytes());
+            out.insight.host.get_or_insert(name);
         }
         let insight = out.insight.dns.get_or_insert_default();
         if is_response {

@@ -150,8 +150,8 @@ impl Protocol for NetBios {
 struct Names;
 
 fn tell(service: &'static str, kind: &str, (name, suffix): (Box<str>, u8), side: Side, out: &mut Out<'_>) {
-    if side == Side::Client && service != "nbdgm" {
-        out.insight.host = Some(name.clone());
+    if side == Side::Client {
+        out.insight.host.get_or_insert_with(|| name.clone());
     }
     if out.wants_records() {
         let mut fields = Map::new();

@@ -4,6 +4,7 @@ mod access;
 mod devices;
 mod dhcp;
 mod dhcpv6;
+mod encapsulation;
 mod ntp;
 mod radius;
 mod routing;
@@ -34,6 +35,10 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &devices::RX,
     &devices::TPLINK,
     &devices::UBIQUITI,
+    &encapsulation::AYIYA,
+    &encapsulation::GENEVE,
+    &encapsulation::TEREDO,
+    &encapsulation::VXLAN,
     &routing::BFD,
     &routing::BGP,
     &routing::HSRP,
@@ -41,9 +46,9 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &routing::LISP,
     &routing::RIP,
     &telemetry::CHECKMK,
-    &telemetry::COLLECTD,
+    &telemetry::Collectd,
     &telemetry::IPFIX,
-    &telemetry::MUNIN,
+    &telemetry::Munin,
     &telemetry::NETFLOW,
     &telemetry::PTP,
     &telemetry::SFLOW,

@@ -1,7 +1,8 @@
 //! What devices and hosts report of themselves: NetFlow and IPFIX, sFlow, collectd, Munin, Checkmk, PTP's
 //! clocks.
 
-use crate::layer7::protocol::{Named, Seen, Side, Transport, Verdict};
+use crate::layer7::insight;
+use crate::layer7::protocol::{Named, Out, Protocol, Seen, Session, Side, Step, Transport, Verdict};
 use crate::layer7::reader::Reader;
 
 /// Cisco NetFlow, version 1, 5, 7 and 9 (RFC 3954).
@@ -101,11 +102,23 @@ pub(super) const SFLOW: Named = Named {
 };
 
 /// collectd's binary protocol: parts, each of a type, a length and data.
-pub(super) const COLLECTD: Named = Named {
-    name: "collectd",
-    ports: &[25826],
-    transports: &[Transport::Udp],
-    probe: |seen| {
+#[derive(Debug)]
+pub(super) struct Collectd;
+
+impl Protocol for Collectd {
+    fn name(&self) -> &'static str {
+        "collectd"
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[25826]
+    }
+
+    fn runs_over(&self, transport: Transport) -> bool {
+        transport == Transport::Udp
+    }
+
+    fn probe(&self, seen: &Seen<'_>) -> Verdict {
         let mut reader = Reader::new(seen.newest());
         let mut parts = 0;
         while !reader.is_empty() {
@@ -134,8 +147,68 @@ pub(super) const COLLECTD: Named = Named {
         } else {
             Verdict::No
         }
-    },
-};
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(Host(|bytes| {
+            let mut reader = Reader::new(bytes);
+            let kind = reader.be16()?;
+            let len = usize::from(reader.be16()?).checked_sub(5)?;
+            (kind == 0).then(|| reader.take(len))?
+        }))
+    }
+}
+
+/// A Munin node greets.
+#[derive(Debug)]
+pub(super) struct Munin;
+
+const MUNIN_GREETING: &[u8] = b"# munin node at ";
+
+impl Protocol for Munin {
+    fn name(&self) -> &'static str {
+        "munin"
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[4949]
+    }
+
+    fn runs_over(&self, transport: Transport) -> bool {
+        transport == Transport::Tcp
+    }
+
+    fn probe(&self, seen: &Seen<'_>) -> Verdict {
+        banner(seen, Side::Server, MUNIN_GREETING)
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(Host(|bytes| {
+            let rest = bytes.strip_prefix(MUNIN_GREETING)?;
+            Some(&rest[..memchr::memchr(b'\n', rest)?])
+        }))
+    }
+}
+
+/// Takes the name of the host out of the first message that has one.
+struct Host(fn(&[u8]) -> Option<&[u8]>);
+
+/// Bytes of a stream among which it is looked for.
+const HOST_WITHIN: usize = 512;
+
+impl Session for Host {
+    fn data(&mut self, _: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
+        let Some(host) = (self.0)(bytes) else {
+            return if out.transport == Transport::Tcp && bytes.len() < HOST_WITHIN {
+                Step::Take(0)
+            } else {
+                Step::Done
+            };
+        };
+        out.insight.host = Some(insight::text(host));
+        Step::Done
+    }
+}
 
 /// Whether a side's first bytes are, or begin, this text.
 pub(super) fn banner(seen: &Seen<'_>, side: Side, text: &[u8]) -> Verdict {
@@ -147,14 +220,6 @@ pub(super) fn banner(seen: &Seen<'_>, side: Side, text: &[u8]) -> Verdict {
         true => Verdict::NeedMore,
     }
 }
-
-/// A Munin node greets.
-pub(super) const MUNIN: Named = Named {
-    name: "munin",
-    ports: &[4949],
-    transports: &[Transport::Tcp],
-    probe: |seen| banner(seen, Side::Server, b"# munin node at "),
-};
 
 /// A Checkmk agent tells all it knows at once.
 pub(super) const CHECKMK: Named = Named {
@@ -223,6 +288,12 @@ mod tests {
         let collectd = b"\0\0\0\x09host\0\0\x01\0\x0c\0\0\0\0\x12\x34\x56\x78\0\x02\0\x08cpu\0";
         kit::check_datagrams(&[(0, collectd)], Some("collectd"), &[]);
         kit::check_stream(&[(1, b"# munin node at host\n")], Some("munin"), &[]);
+        for outcome in [
+            kit::stream(&[(1, b"# munin node at host\n")]),
+            kit::datagrams(9, &[(0, collectd)]),
+        ] {
+            assert_eq!(outcome.insight.host.as_deref(), Some("host"));
+        }
         kit::check_stream(&[(1, b"<<<check_mk>>>\nVersion: 1\n")], Some("checkmk"), &[]);
         kit::check_stream(&[(1, b"<html>")], None, &[]);
         let ptp = [&b"\0\x02\0\x2c"[..], &[0; 40]].concat();
