@@ -38,7 +38,5 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::HL7,
     &small::FIX,
     &small::ZABBIX,
-    &small::MUNIN,
-    &small::CHECKMK,
     &small::RAFT,
 ];

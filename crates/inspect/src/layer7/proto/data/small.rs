@@ -151,27 +151,6 @@ fn any_magic(seen: &Seen<'_>, magics: &[&[u8]]) -> Verdict {
     })
 }
 
-/// Munin's node greets with its name.
-pub(super) static MUNIN: Named = Named {
-    name: "munin",
-    ports: &[4949],
-    transports: &[Transport::Tcp],
-    probe: |seen| as_server(seen, b"# munin node at "),
-};
-
-/// Checkmk's agent begins with a section.
-pub(super) static CHECKMK: Named = Named {
-    name: "checkmk",
-    ports: &[6556],
-    transports: &[Transport::Tcp],
-    probe: |seen| as_server(seen, b"<<<check_mk>>>"),
-};
-
-/// The server speaks first, and begins with this.
-fn as_server(seen: &Seen<'_>, begin: &[u8]) -> Verdict {
-    seen.opened_by_either(|bytes| Verdict::magic(bytes, begin).with_client(Side::Server))
-}
-
 /// Raft as the C library of that name has it: a type and an id, each in eight bytes with the lowest first, and
 /// in the first message an address.
 pub(super) static RAFT: Named = Named {
@@ -232,8 +211,6 @@ mod tests {
         check(0, b"\x0bMSH|^~\\&|", Some("hl7"));
         check(0, b"8=FIX.4.2\x019=", Some("fix"));
         check(0, b"ZBXD\x01", Some("zabbix"));
-        check(1, b"# munin node at x\n", Some("munin"));
-        check(1, b"<<<check_mk>>>\n", Some("checkmk"));
         let raft = b"\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\x00127.0.0.1:9001\0\0";
         assert_eq!(kit::stream(&[(0, raft)]).insight.app, Some("raft"));
     }

@@ -179,7 +179,7 @@ impl Protocol for Munin {
     }
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
-        banner(seen, Side::Server, MUNIN_GREETING)
+        banner(seen, MUNIN_GREETING)
     }
 
     fn session(&self) -> Box<dyn Session> {
@@ -210,15 +210,9 @@ impl Session for Host {
     }
 }
 
-/// Whether a side's first bytes are, or begin, this text.
-pub(super) fn banner(seen: &Seen<'_>, side: Side, text: &[u8]) -> Verdict {
-    let bytes = seen.data[side.index()];
-    let len = bytes.len().min(text.len());
-    match bytes[..len] == text[..len] {
-        false => Verdict::No,
-        true if len == text.len() => Verdict::CERTAIN,
-        true => Verdict::NeedMore,
-    }
+/// The server speaks first, and begins with this text.
+fn banner(seen: &Seen<'_>, text: &[u8]) -> Verdict {
+    seen.opened_by_either(|bytes| Verdict::magic(bytes, text).with_client(Side::Server))
 }
 
 /// A Checkmk agent tells all it knows at once.
@@ -226,7 +220,7 @@ pub(super) const CHECKMK: Named = Named {
     name: "checkmk",
     ports: &[6556],
     transports: &[Transport::Tcp],
-    probe: |seen| banner(seen, Side::Server, b"<<<check_mk>>>"),
+    probe: |seen| banner(seen, b"<<<check_mk>>>"),
 };
 
 /// Precision Time Protocol, version 2 (IEEE 1588).

@@ -5,9 +5,13 @@ use crate::layer7::protocol::{Named, Seen, Side, Transport, Verdict};
 const UDP: &[Transport] = &[Transport::Udp];
 const TCP: &[Transport] = &[Transport::Tcp];
 
-/// Whether this side's bytes begin with a text: no, not yet to be told, or yes.
+/// Whether this side's bytes begin with a text.
 fn begins(seen: &Seen<'_>, side: Side, text: &[u8]) -> Option<bool> {
-    let bytes = seen.data[side.index()];
+    begin(seen.data[side.index()], text)
+}
+
+/// Whether bytes begin with a text: no, not yet to be told, or yes.
+fn begin(bytes: &[u8], text: &[u8]) -> Option<bool> {
     let len = bytes.len().min(text.len());
     if bytes[..len] != text[..len] {
         Some(false)
@@ -31,36 +35,38 @@ pub(super) const WHATSAPP: Named = Named {
     name: "whatsapp",
     ports: &[5222, 443],
     transports: TCP,
-    probe: |seen| {
-        let mut bytes = seen.client();
-        let could_be_hint = bytes
-            .iter()
-            .zip(*b"ED\0\x01")
-            .all(|(byte, expected)| *byte == expected);
-        if could_be_hint {
-            let Some(&[_, _, _, _, a, b, c]) = bytes.first_chunk::<7>() else {
-                return Verdict::NeedMore;
-            };
-            let hint_len = u32::from_be_bytes([0, a, b, c]) as usize;
-            if hint_len > 256 {
-                return Verdict::No;
-            }
-            let Some(rest) = bytes.get(7 + hint_len..) else {
-                return Verdict::NeedMore;
-            };
-            bytes = rest;
-        }
-        match *bytes {
-            [] | [b'W'] | [b'W', b'A'] | [b'W', b'A', _] => Verdict::NeedMore,
-            // Version, then the length of the first message, in three bytes.
-            [b'W', b'A', 1..=9, 0..=9, ..] if bytes.len() < 7 => Verdict::NeedMore,
-            [b'W', b'A', 1..=9, 0..=9, 0, high, low, ..] if high < 16 && (high, low) != (0, 0) => {
-                Verdict::CERTAIN
-            }
-            _ => Verdict::No,
-        }
-    },
+    probe: |seen| seen.opened_by_either(whatsapp),
 };
+
+fn whatsapp(bytes: &[u8]) -> Verdict {
+    let mut bytes = bytes;
+    let could_be_hint = bytes
+        .iter()
+        .zip(*b"ED\0\x01")
+        .all(|(byte, expected)| *byte == expected);
+    if could_be_hint {
+        let Some(&[_, _, _, _, a, b, c]) = bytes.first_chunk::<7>() else {
+            return Verdict::NeedMore;
+        };
+        let hint_len = u32::from_be_bytes([0, a, b, c]) as usize;
+        if hint_len > 256 {
+            return Verdict::No;
+        }
+        let Some(rest) = bytes.get(7 + hint_len..) else {
+            return Verdict::NeedMore;
+        };
+        bytes = rest;
+    }
+    match *bytes {
+        [] | [b'W'] | [b'W', b'A'] | [b'W', b'A', _] => Verdict::NeedMore,
+        // Version, then the length of the first message, in three bytes.
+        [b'W', b'A', 1..=9, 0..=9, ..] if bytes.len() < 7 => Verdict::NeedMore,
+        [b'W', b'A', 1..=9, 0..=9, 0, high, low, ..] if high < 16 && (high, low) != (0, 0) => {
+            Verdict::CERTAIN
+        }
+        _ => Verdict::No,
+    }
+}
 
 /// TeamViewer: its commands' first bytes.
 pub(super) const TEAMVIEWER: Named = Named {
@@ -88,10 +94,7 @@ pub(super) const NOMACHINE: Named = Named {
     name: "nomachine",
     ports: &[4000],
     transports: TCP,
-    probe: |seen| match begins(seen, Side::Client, b"NXSH-") {
-        Some(false) => Verdict::No,
-        client => verdict(client),
-    },
+    probe: |seen| seen.opened_by_either(|bytes| verdict(begin(bytes, b"NXSH-"))),
 };
 
 /// Radmin: the first message and its answer.
@@ -203,7 +206,7 @@ pub(super) const AVAST: Named = Named {
     name: "avast",
     ports: &[80],
     transports: TCP,
-    probe: |seen| verdict(begins(seen, Side::Client, b"NOSA\0")),
+    probe: |seen| seen.opened_by_either(|bytes| verdict(begin(bytes, b"NOSA\0"))),
 };
 
 /// Dynamic Link Exchange Protocol (RFC 8175): radios and their routers.

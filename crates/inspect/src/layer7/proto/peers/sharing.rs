@@ -85,15 +85,13 @@ pub(super) const SPOTIFY: Named = Named {
             };
         }
         // Version, length, and the first field of a client's hello.
-        match *seen.client() {
+        seen.opened_by_either(|bytes| match *bytes {
             [0, 4, 0, 0, _, _, 0x52, _, 0x50, ..] => Verdict::CERTAIN,
-            [0, 4, 0, 0, ..] | [0, 4, 0] | [0, 4] | [0] | []
-                if seen.client().len() < 9 && seen.has_port(4070) =>
-            {
+            [0, 4, 0, 0, ..] | [0, 4, 0] | [0, 4] | [0] if bytes.len() < 9 && seen.has_port(4070) => {
                 Verdict::NeedMore
             }
             _ => Verdict::No,
-        }
+        })
     },
 };
 
