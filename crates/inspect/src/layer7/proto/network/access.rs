@@ -55,8 +55,7 @@ pub(super) const CAPWAP: Named = Named {
     },
 };
 
-/// GPRS Tunnelling Protocol: its control (3GPP TS 29.060, 29.274), and charging beside it (32.295). What it
-/// carries is unwrapped before layer 7.
+/// GPRS Tunnelling Protocol: its control (3GPP TS 29.060, 29.274), and charging beside it (32.295).
 pub(super) const GTP: Named = Named {
     name: "gtp",
     ports: &[2123, 2152, 3386],

@@ -1,5 +1,4 @@
-//! Tunnels over UDP: what they carry is unwrapped before layer 7 and has flows of its own; these are the outer
-//! ones.
+//! Tunnels over UDP: the outer flows. What VXLAN and Geneve carry has flows of its own.
 
 use crate::layer7::protocol::{Named, Transport, Verdict};
 

@@ -107,7 +107,7 @@ pub(super) const RADMIN: Named = Named {
             return Verdict::No;
         }
         let hello = begins(seen, Side::Client, b"\x01\0\0\0\x01\0\0\0\x08\x08");
-        let login = begins(seen, Side::Client, b"\x01\0\0\0\x05\0\0\0\x02\x27\x27");
+        let login = begins(seen, Side::Client, b"\x01\0\0\0\x05\0\0\x02\x27\x27");
         match (hello, login) {
             (Some(true), _) | (_, Some(true)) => Verdict::CERTAIN,
             (None, _) | (_, None) => Verdict::NeedMore,
@@ -209,6 +209,63 @@ pub(super) const AVAST: Named = Named {
     probe: |seen| seen.opened_by_either(|bytes| verdict(begin(bytes, b"NOSA\0"))),
 };
 
+/// Nest's devices and the service their logs go to, over OpenWeave: length, then a header of version 1.
+pub(super) const NEST: Named = Named {
+    name: "nest-log-sink",
+    ports: &[11095],
+    transports: TCP,
+    probe: |seen| {
+        if !seen.has_port(11095) {
+            return Verdict::No;
+        }
+        seen.opened_by_either(|bytes| match *bytes {
+            [low, high, flags, version, ..] => {
+                let len = u16::from_le_bytes([low, high]);
+                if len >= 16 && flags & 0xe0 == 0 && version >> 4 == 1 {
+                    Verdict::CERTAIN
+                } else {
+                    Verdict::No
+                }
+            }
+            _ => Verdict::NeedMore,
+        })
+    },
+};
+
+/// Roughtime: numbered tags, of which a question has a nonce and an answer a signed time.
+pub(super) const ROUGHTIME: Named = Named {
+    name: "roughtime",
+    ports: &[2002, 2003],
+    transports: UDP,
+    probe: |seen| {
+        const FRAME_LEN: usize = 12;
+        let bytes = seen.newest();
+        let bytes = match bytes.starts_with(b"ROUGHTIM") {
+            true => bytes.get(FRAME_LEN..).unwrap_or_default(),
+            false => bytes,
+        };
+        let Some((count, rest)) = bytes.split_first_chunk::<4>() else {
+            return Verdict::No;
+        };
+        let count = u32::from_le_bytes(*count) as usize;
+        if !(1..=32).contains(&count) {
+            return Verdict::No;
+        }
+        // Offsets of all but the first, then the tags.
+        let Some(tags) = rest.get(4 * (count - 1)..4 * (2 * count - 1)) else {
+            return Verdict::No;
+        };
+        let has = |tag: &[u8]| tags.chunks_exact(4).any(|other| other == tag);
+        if has(b"SREP") && has(b"SIG\0") {
+            Verdict::certain(seen.side.other())
+        } else if has(b"NONC") {
+            Verdict::certain(seen.side)
+        } else {
+            Verdict::No
+        }
+    },
+};
+
 /// Dynamic Link Exchange Protocol (RFC 8175): radios and their routers.
 pub(super) const DLEP: Named = Named {
     name: "dlep",
@@ -266,6 +323,14 @@ mod tests {
         check_to(4899, &[(0, b"\x01\0\0\0\x01\0\0\0\x08\x08")], Some("radmin"));
         kit::check_stream(&[(0, b"HI\n"), (1, b"HELLO 2.9 (2.9.2)\n")], Some("ookla"), &[]);
         kit::check_stream(&[(0, b"NOSA\0\x60\x01\x01")], Some("avast"), &[]);
+        check_to(
+            4899,
+            &[(0, b"\x01\0\0\0\x05\0\0\x02\x27\x27\x02")],
+            Some("radmin"),
+        );
+        let message = b"\x11\x02\0\x13\x08\x03\0\0\x36\x9e";
+        check_to(11095, &[(0, message)], Some("nest-log-sink"));
+        check_to(9, &[(0, message)], None);
         check_to(854, &[(0, b"\0\x01\0\x08\0\x05\0\x04\0\0\xea\x60")], Some("dlep"));
     }
 
@@ -274,6 +339,9 @@ mod tests {
         kit::check_datagrams(&[(0, b"MGLNDD_192.0.2.1_4712")], Some("ripe-atlas"), &[]);
         kit::check_datagrams(&[(0, b"TiVoConnect=1\nswversion=1\n")], Some("tivo-connect"), &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x04\0\x04\0\0")], Some("dlep"), &[]);
+        let asked = [&b"\x02\0\0\0\x40\0\0\0NONCPAD\xff"[..], &[7; 64]].concat();
+        kit::check_datagrams(&[(0, &asked)], Some("roughtime"), &[]);
+        kit::check_datagrams(&[(0, &asked[..15])], None, &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x05\0\x04\0\0")], None, &[]);
         let probe = |count: u8| [0, 0, 0, count, 0, 0, 0x0d, 0xda, 0, 1, 0x4b, 7, 0, 0, 0x90, 0];
         let said: Vec<_> = [1, 1, 2, 2].map(probe).to_vec();

@@ -19,7 +19,9 @@ pub(super) const RAKNET: Named = Named {
             // Ping, request and reply to open, and refusals; some put two bytes before.
             Some(1 | 2) => 9..10,
             Some(0x1c) => 17..18,
-            Some(5..=8) => 1..4,
+            Some(0x80..=0x8d) if raknet_frames(&bytes[1..]).is_some() => return Verdict::CERTAIN,
+            Some(0xa0 | 0xc0) if raknet_numbers(&bytes[1..]).is_some() => return Verdict::CERTAIN,
+            Some(5..=8 | 0x60..=0x7f) => 1..4,
             Some(0x11 | 0x12 | 0x14 | 0x17 | 0x19..=0x1b) => 1..10,
             _ => return Verdict::No,
         };
@@ -32,6 +34,45 @@ pub(super) const RAKNET: Named = Named {
         }
     },
 };
+
+/// Frames of a connection that fill the datagram.
+fn raknet_frames(bytes: &[u8]) -> Option<()> {
+    let mut reader = Reader::new(bytes);
+    let _number = reader.array::<3>()?;
+    loop {
+        let flags = reader.u8()?;
+        let bits = usize::from(reader.be16()?);
+        // Numbers of what is reliable, sequenced and ordered; then of the parts of what was split.
+        let numbers_len = match flags >> 5 {
+            0 | 5 => 0,
+            2 | 6 => 3,
+            1 | 3 | 7 => 7,
+            _ => 10,
+        };
+        let split_len = if flags & 0x10 != 0 { 10 } else { 0 };
+        if flags & 0x0f > 8 || bits == 0 {
+            return None;
+        }
+        reader.skip(numbers_len + split_len + bits.div_ceil(8))?;
+        if reader.is_empty() {
+            return Some(());
+        }
+    }
+}
+
+/// Numbers of packets that came, or did not, alone and in ranges, as many as are said.
+fn raknet_numbers(bytes: &[u8]) -> Option<()> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.be16().filter(|count| *count > 0)?;
+    for _ in 0..count {
+        match reader.u8()? {
+            0 => reader.skip(6)?,
+            1 => reader.skip(3)?,
+            _ => return None,
+        }
+    }
+    reader.is_empty().then_some(())
+}
 
 /// Questions to servers of the Source engine, and what they answer (Valve's "Server queries").
 pub(super) const SOURCE: Named = Named {
@@ -261,6 +302,10 @@ mod tests {
 
     #[test]
     fn recognised() {
+        check(9, b"\x84\x02\0\0\0\0\x08\x03", Some("raknet"));
+        check(9, b"\x84\x02\0\0\0\0\x10\x03", None);
+        check(9, b"\xc0\0\x01\x01\0\0\0", Some("raknet"));
+        check(9, b"\xc0\0\x02\x01\0\0\0", None);
         check(
             9,
             b"\x05\0\xff\xff\0\xfe\xfe\xfe\xfe\xfd\xfd\xfd\xfd\x12\x34\x56\x78\x06\0\0",
