@@ -1,4 +1,4 @@
-//! Calls other than SIP's: H.323, MGCP, Skinny, floors of conferences (BFCP).
+//! Calls other than SIP's: H.323, MGCP, Skinny.
 
 use memchr::memmem;
 use serde_json::Map;
@@ -153,40 +153,6 @@ pub(super) const SKINNY: Named = Named {
     },
 };
 
-/// Binary Floor Control Protocol (RFC 4582, 8855).
-pub(super) const BFCP: Named = Named {
-    name: "bfcp",
-    ports: &[5070],
-    transports: &[Transport::Tcp, Transport::Udp],
-    probe: bfcp,
-};
-
-fn bfcp(seen: &Seen<'_>) -> Verdict {
-    const HEADER_LEN: usize = 12;
-    let bytes = seen.newest();
-    let Some(&first) = bytes.first() else {
-        return Verdict::NeedMore;
-    };
-    if !matches!(first >> 5, 1 | 2) || first & 7 != 0 {
-        return Verdict::No;
-    }
-    let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
-        return if seen.has_port(5070) && seen.transport == Transport::Tcp {
-            Verdict::NeedMore
-        } else {
-            Verdict::No
-        };
-    };
-    let len = HEADER_LEN + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
-    let is_header = (1..=18).contains(&head[1]) && head[4..8] != [0; 4] && head[8..10] != [0; 2];
-    let is_len = seen.transport == Transport::Tcp || bytes.len() == len || bytes.len() == HEADER_LEN;
-    if seen.has_port(5070) && is_header && is_len && len <= 1024 {
-        Verdict::CERTAIN
-    } else {
-        Verdict::No
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::layer7::kit;
@@ -218,8 +184,5 @@ mod tests {
         let skinny = b"\x04\0\0\0\0\0\0\0\x9b\0\0\0\x01\0\0\0";
         let outcome = kit::run(6, 2000, &[(1, skinny)], |_, _| Vec::new());
         assert_eq!(outcome.insight.app, Some("skinny"));
-        let bfcp = b"\x20\x0b\0\0\0\0\0\x01\0\x02\0\x03";
-        kit::check_datagrams_to(5070, &[(0, bfcp)], Some("bfcp"), &[]);
-        kit::check_datagrams_to(5070, &[(0, &bfcp[..11])], None, &[]);
     }
 }

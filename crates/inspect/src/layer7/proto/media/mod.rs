@@ -14,7 +14,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &sip::Sip,
     &rtp::RTP,
     &rtp::RTCP,
-    &calls::BFCP,
     &calls::H323,
     &calls::Mgcp,
     &calls::SKINNY,

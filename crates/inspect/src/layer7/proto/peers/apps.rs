@@ -232,40 +232,6 @@ pub(super) const NEST: Named = Named {
     },
 };
 
-/// Roughtime: numbered tags, of which a question has a nonce and an answer a signed time.
-pub(super) const ROUGHTIME: Named = Named {
-    name: "roughtime",
-    ports: &[2002, 2003],
-    transports: UDP,
-    probe: |seen| {
-        const FRAME_LEN: usize = 12;
-        let bytes = seen.newest();
-        let bytes = match bytes.starts_with(b"ROUGHTIM") {
-            true => bytes.get(FRAME_LEN..).unwrap_or_default(),
-            false => bytes,
-        };
-        let Some((count, rest)) = bytes.split_first_chunk::<4>() else {
-            return Verdict::No;
-        };
-        let count = u32::from_le_bytes(*count) as usize;
-        if !(1..=32).contains(&count) {
-            return Verdict::No;
-        }
-        // Offsets of all but the first, then the tags.
-        let Some(tags) = rest.get(4 * (count - 1)..4 * (2 * count - 1)) else {
-            return Verdict::No;
-        };
-        let has = |tag: &[u8]| tags.chunks_exact(4).any(|other| other == tag);
-        if has(b"SREP") && has(b"SIG\0") {
-            Verdict::certain(seen.side.other())
-        } else if has(b"NONC") {
-            Verdict::certain(seen.side)
-        } else {
-            Verdict::No
-        }
-    },
-};
-
 /// Dynamic Link Exchange Protocol (RFC 8175): radios and their routers.
 pub(super) const DLEP: Named = Named {
     name: "dlep",
@@ -339,9 +305,6 @@ mod tests {
         kit::check_datagrams(&[(0, b"MGLNDD_192.0.2.1_4712")], Some("ripe-atlas"), &[]);
         kit::check_datagrams(&[(0, b"TiVoConnect=1\nswversion=1\n")], Some("tivo-connect"), &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x04\0\x04\0\0")], Some("dlep"), &[]);
-        let asked = [&b"\x02\0\0\0\x40\0\0\0NONCPAD\xff"[..], &[7; 64]].concat();
-        kit::check_datagrams(&[(0, &asked)], Some("roughtime"), &[]);
-        kit::check_datagrams(&[(0, &asked[..15])], None, &[]);
         kit::check_datagrams(&[(0, b"DLEP\0\x01\0\x05\0\x04\0\0")], None, &[]);
         let probe = |count: u8| [0, 0, 0, count, 0, 0, 0x0d, 0xda, 0, 1, 0x4b, 7, 0, 0, 0x90, 0];
         let said: Vec<_> = [1, 1, 2, 2].map(probe).to_vec();

@@ -23,7 +23,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &apps::OOKLA,
     &apps::RADMIN,
     &apps::RIPE_ATLAS,
-    &apps::ROUGHTIME,
     &apps::TEAMVIEWER,
     &apps::TIVO,
     &apps::WHATSAPP,
