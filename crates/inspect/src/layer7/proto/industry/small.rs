@@ -122,7 +122,7 @@ pub(super) static BACNET: Named = Named {
 
 /// IEC 60870-5-104: 0x68, a length, four bytes of control that say of what kind the frame is.
 pub(super) static IEC104: Named = Named {
-    name: "iec60870",
+    name: "iec104",
     ports: &[2404],
     transports: TCP,
     probe: |seen| {
@@ -149,7 +149,7 @@ pub(super) static IEC104: Named = Named {
 
 /// DLMS/COSEM (IEC 62056): in HDLC frames, or in the wrapper over TCP and UDP (version 1).
 pub(super) static DLMS: Named = Named {
-    name: "dlms",
+    name: "iec62056",
     ports: &[4059, 4060],
     transports: BOTH,
     probe: |seen| {
@@ -187,7 +187,7 @@ pub(super) static DLMS: Named = Named {
 
 /// OPC UA over TCP: three letters, `F` or `C` or `A`, the length.
 pub(super) static OPCUA: Named = Named {
-    name: "opcua",
+    name: "opc-ua",
     ports: &[4840],
     transports: TCP,
     probe: |seen| {
@@ -219,7 +219,7 @@ pub(super) static OPCUA: Named = Named {
 
 /// KNXnet/IP: a header of six bytes, version 1.0, a service, the length.
 pub(super) static KNX: Named = Named {
-    name: "knxnet",
+    name: "knxnet-ip",
     ports: &[3671],
     transports: BOTH,
     probe: |seen| {
@@ -437,7 +437,7 @@ pub(super) static ROUGHTIME: Named = Named {
 
 /// CNP/IP (EIA-852, LonWorks): the length, version 1, a kind.
 pub(super) static CNPIP: Named = Named {
-    name: "cnpip",
+    name: "cnp-ip",
     ports: &[1628, 1629],
     transports: BOTH,
     probe: |seen| {
@@ -615,10 +615,10 @@ mod tests {
             Some("s7comm"),
         );
         check(b"\x03\0\0\x19\x02\xf0\x80\x33\x01\0\0\x02\0\0\x08", None);
-        check(b"\x68\x04\x07\0\0\0", Some("iec60870"));
+        check(b"\x68\x04\x07\0\0\0", Some("iec104"));
         check(b"\x68\x04\x06\0\x07\0", None);
-        check(b"\x7e\xa0\x07\x03\x21\x93\x0f\x01\x7e", Some("dlms"));
-        check(b"HELF\x38\0\0\0\0\0\0\0\0\0\x02\0", Some("opcua"));
+        check(b"\x7e\xa0\x07\x03\x21\x93\x0f\x01\x7e", Some("iec62056"));
+        check(b"HELF\x38\0\0\0\0\0\0\0\0\0\x02\0", Some("opc-ua"));
         check(b"\0\0\0\0\x01\0Mr\0\0\x03\xe9", Some("trdp"));
         check(b"FINS\0\0\0\x0c\0\0\0\0\0\0\0\0\0\0\0\0", Some("fins"));
         check(b"\x02\xfd\0\x05\0\0\0\x07\x0e\0\0\0\0\0\0", Some("doip"));
@@ -641,7 +641,7 @@ mod tests {
         );
         check(
             b"\x06\x10\x02\x01\0\x0e\x08\x01\xc0\xa8\x58\xe7\xa1\x7f",
-            Some("knxnet"),
+            Some("knxnet-ip"),
         );
         check(
             b"\x12\x34\0\x08\0\0\0\x11\0\0\0\x01\x01\x01\0\0\0\0\0\x05\xab\xab\xab\xab\xab",
