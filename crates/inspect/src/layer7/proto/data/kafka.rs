@@ -29,6 +29,10 @@ fn probe(seen: &Seen<'_>) -> Verdict {
         let Some((len, _api, correlation, name_len)) = head else {
             return Verdict::NeedMore;
         };
+        // A client without a name.
+        if has_port && (10..=LEN_MAX).contains(&len) && matches!(name_len, 0 | 0xffff) {
+            return Verdict::LIKELY;
+        }
         if !(10..=LEN_MAX).contains(&len) || !(1..=255).contains(&name_len) || u32::from(name_len) + 10 > len
         {
             return Verdict::No;

@@ -49,9 +49,33 @@ impl Protocol for Mongodb {
                     Verdict::No
                 };
             };
-            let is_reply = header.op == OP_REPLY || header.response_to != 0;
-            let side = if is_reply { Side::Server } else { Side::Client };
-            Verdict::certain(side)
+            let body = &bytes[HEADER_LEN..];
+            let is_reply = header.op == OP_REPLY || header.response_to != 0 && header.op == OP_MSG;
+            let is_fitting = match header.op {
+                // Flags of four kinds, a cursor, and how many documents there are.
+                OP_REPLY => {
+                    header.response_to != 0
+                        && header.len >= 36
+                        && body.first().is_none_or(|flags| *flags < 16)
+                        && body.get(1..4).is_none_or(|flags| flags == [0; 3])
+                }
+                // Flags, then a section: a document or several.
+                OP_MSG => {
+                    header.len > 21
+                        && body.first().is_none_or(|flags| *flags < 4)
+                        && body.get(1).is_none_or(|flags| *flags == 0)
+                        && body.get(4).is_none_or(|kind| *kind < 2)
+                }
+                OP_COMPRESSED => body.get(8).is_none_or(|kind| *kind < 4),
+                // Flags or a zero, then for most the collection's name.
+                _ => header.len >= 24 && body.get(2..4).is_none_or(|flags| flags == [0; 2]),
+            };
+            let wanted = if header.op == OP_COMPRESSED { 9 } else { 5 };
+            match is_fitting {
+                false => Verdict::No,
+                true if body.len() < wanted => Verdict::NeedMore,
+                true => Verdict::certain(if is_reply { Side::Server } else { Side::Client }),
+            }
         })
     }
 
@@ -77,7 +101,7 @@ impl Header {
             response_to: reader.le32()?,
             op: reader.le32()?,
         };
-        let is_op = matches!(header.op, OP_REPLY | 1000 | 2001 | 2002 | 2004..=2007 | 2010..=2013);
+        let is_op = matches!(header.op, OP_REPLY | 2001 | 2002 | 2004..=2007 | 2010..=2013);
         (is_op && (HEADER_LEN as u32..=MESSAGE_LEN_MAX).contains(&header.len)).then_some(header)
     }
 }
@@ -368,6 +392,15 @@ mod tests {
     #[test]
     fn not_mongodb() {
         kit::check_stream(&[(0, &message(1, 0, 999, b""))], None, &[]);
+        // Skinny counts its bytes in the same place.
+        kit::check_stream(
+            &[(
+                0,
+                b"\x14\0\0\0\x14\0\0\0\x85\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0",
+            )],
+            None,
+            &[],
+        );
         kit::check_stream(&[(0, b"\x10\0\0\x40\0\0\0\0\0\0\0\0\xdd\x07\0\0")], None, &[]);
     }
 }

@@ -37,7 +37,11 @@ impl Protocol for Redis {
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
         seen.opened_by_either(|bytes| {
             if bytes[0] != b'*' {
-                return Verdict::No;
+                return if seen.has_port(6379) {
+                    plain(bytes)
+                } else {
+                    Verdict::No
+                };
             }
             // `*2\r\n$4\r\n`
             let mut rest = bytes;
@@ -72,6 +76,23 @@ impl Protocol for Redis {
 
     fn session(&self) -> Box<dyn Session> {
         Box::<Connection>::default()
+    }
+}
+
+/// A command in plain words, or a reply: with Redis' port only.
+fn plain(bytes: &[u8]) -> Verdict {
+    const WORDS: [&[u8]; 9] = [
+        b"PING", b"AUTH ", b"HELLO", b"INFO", b"GET ", b"SET ", b"SELECT ", b"COMMAND", b"QUIT",
+    ];
+    let upper: Vec<u8> = bytes.iter().take(8).map(u8::to_ascii_uppercase).collect();
+    if WORDS.iter().any(|word| upper.starts_with(word)) {
+        Verdict::LIKELY
+    } else if WORDS.iter().any(|word| word.starts_with(&upper))
+        || matches!(bytes[0], b'+' | b'-' | b':' | b'$')
+    {
+        Verdict::NeedMore
+    } else {
+        Verdict::No
     }
 }
 
@@ -322,6 +343,17 @@ mod tests {
         check(named, b"-WRONGPASS invalid\r\n", Some("bob"), [1, 0, 1]);
         let hello = b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$3\r\nbob\r\n$6\r\nsecret\r\n";
         check(hello, b"%1\r\n$1\r\na\r\n:1\r\n", Some("bob"), [1, 1, 0]);
+    }
+
+    #[test]
+    fn plain_words_with_its_port() {
+        let app = |port: u16, said: &[Said<'_>]| kit::run(6, port, said, |_, _| Vec::new()).insight.app;
+        assert_eq!(app(6379, &[(0, b"ping\r\n"), (1, b"+PONG\r\n")]), Some("redis"));
+        assert_eq!(
+            app(6379, &[(1, b"+OK\r\n"), (0, b"*1\r\n$4\r\nPING\r\n")]),
+            Some("redis")
+        );
+        assert_eq!(app(9, &[(0, b"ping\r\n")]), None);
     }
 
     #[test]

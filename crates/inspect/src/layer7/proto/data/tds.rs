@@ -76,6 +76,10 @@ impl Protocol for Tds {
                     _ if body.len() < 8 => Verdict::NeedMore,
                     _ => Verdict::No,
                 },
+                // Sybase's first packet is always as long as this.
+                OLD_LOGIN if header.len == 512 && header.channel == 0 && header.number <= 1 => {
+                    Verdict::LIKELY
+                }
                 // Joined in the middle: all headers of a stream begin where the one before says.
                 SQL_BATCH | RPC | RESPONSE | OLD_LOGIN if !is_known_port => {
                     if header.len < 16 || header.channel > 0x0400 {

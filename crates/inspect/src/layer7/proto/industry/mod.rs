@@ -31,4 +31,5 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::FINS,
     &small::DOIP,
     &small::BFCP,
+    &small::SYNCHROPHASOR,
 ];

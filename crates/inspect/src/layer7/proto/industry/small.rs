@@ -369,7 +369,7 @@ pub(super) static RTPS: Named = Named {
 
 /// Ether-S-I/O of Saia: `ESIO`.
 pub(super) static ETHERSIO: Named = Named {
-    name: "ethersio",
+    name: "ether-s-io",
     ports: &[6060],
     transports: UDP,
     probe: |seen| {
@@ -457,7 +457,7 @@ pub(super) static CNPIP: Named = Named {
 
 /// HART-IP: version 1 or 2, a kind, an id, a status, a number, the length.
 pub(super) static HARTIP: Named = Named {
-    name: "hartip",
+    name: "hart-ip",
     ports: &[5094],
     transports: BOTH,
     probe: |seen| {
@@ -561,6 +561,59 @@ pub(super) static DOIP: Named = Named {
     },
 };
 
+/// Synchrophasors (IEEE C37.118): 0xAA, a kind and a version, the length.
+pub(super) static SYNCHROPHASOR: Named = Named {
+    name: "synchrophasor",
+    ports: &[4712, 4713],
+    transports: BOTH,
+    probe: |seen| {
+        let is_udp = seen.transport == Transport::Udp;
+        seen.opened_by_either(|bytes| {
+            if bytes[0] != 0xaa
+                || bytes
+                    .get(1)
+                    .is_some_and(|kind| kind >> 4 > 5 || !(1..=3).contains(&(kind & 0xf)))
+            {
+                return Verdict::No;
+            }
+            let Some(&[_, kind, high, low]) = bytes.first_chunk() else {
+                return if is_udp { Verdict::No } else { Verdict::NeedMore };
+            };
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            // Commands come from the client.
+            let client = if kind >> 4 == 4 {
+                Side::Client
+            } else {
+                Side::Server
+            };
+            match bytes.get(..len) {
+                _ if len < 16 => Verdict::No,
+                None if is_udp || len > 2048 => Verdict::No,
+                None => Verdict::NeedMore,
+                // The checksum is what tells it.
+                Some(frame) if ccitt(&frame[..len - 2]).to_be_bytes() == frame[len - 2..] => {
+                    Verdict::certain(client)
+                }
+                Some(_) => Verdict::No,
+            }
+        })
+    },
+};
+
+fn ccitt(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |mut crc, &byte| {
+        crc ^= u16::from(byte) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 != 0 {
+                crc << 1 ^ 0x1021
+            } else {
+                crc << 1
+            };
+        }
+        crc
+    })
+}
+
 /// BFCP (RFC 4582, 8855): version 1 or 2, an operation, the length in words, a conference.
 pub(super) static BFCP: Named = Named {
     name: "bfcp",
@@ -620,6 +673,14 @@ mod tests {
         check(b"\x7e\xa0\x07\x03\x21\x93\x0f\x01\x7e", Some("iec62056"));
         check(b"HELF\x38\0\0\0\0\0\0\0\0\0\x02\0", Some("opc-ua"));
         check(b"\0\0\0\0\x01\0Mr\0\0\x03\xe9", Some("trdp"));
+        check(
+            b"\xaa\x41\0\x12\0\x64\x65\x53\xf1\x03\0\0\0\0\0\x05\xf8\x91",
+            Some("synchrophasor"),
+        );
+        check(
+            b"\xaa\x41\0\x12\0\x64\x65\x53\xf1\x03\0\0\0\0\0\x05\xf8\x92",
+            None,
+        );
         check(b"FINS\0\0\0\x0c\0\0\0\0\0\0\0\0\0\0\0\0", Some("fins"));
         check(b"\x02\xfd\0\x05\0\0\0\x07\x0e\0\0\0\0\0\0", Some("doip"));
         check(b"\x02\xfc\0\x05\0\0\0\x07\x0e\0\0\0\0\0\0", None);
@@ -648,7 +709,7 @@ mod tests {
             Some("someip"),
         );
         check(b"RTPS\x02\x01\x01\x01NDDSPING", Some("rtps"));
-        check(b"ESIO\0\x01\0\0\0\x31\x76\x16\0\0\0\x18", Some("ethersio"));
+        check(b"ESIO\0\x01\0\0\0\x31\x76\x16\0\0\0\x18", Some("ether-s-io"));
         check(b"\x02\0\0\0\x40\0\0\0NONCPAD\xff0123456789012345678901234567890123456789012345678901234567890123", Some("roughtime"));
         check(
             b"\x20\x03\0\x01\0\0\0\x01\0\x02\x05\x04\x0a\x04\0\0",

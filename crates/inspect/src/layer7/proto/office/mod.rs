@@ -35,4 +35,5 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::JETDIRECT,
     &small::BJNP,
     &small::NOTES,
+    &small::HPVIRTGRP,
 ];

@@ -188,6 +188,42 @@ pub(super) static BJNP: Named = Named {
     },
 };
 
+/// HP's virtual groups: a kind (the client's 0x16, the server's 0x17), the length behind both, a zero.
+pub(super) static HPVIRTGRP: Named = Named {
+    name: "hp-virtgrp",
+    ports: &[5223],
+    transports: TCP,
+    probe: |seen| {
+        let fits = |bytes: &[u8], kind: u8| match *bytes {
+            [of, high, low, 0, ..] => {
+                let len = usize::from(u16::from_be_bytes([high, low])) + 3;
+                // TLS has its version where the length is.
+                Some(of == kind && high != 3 && (32..4096).contains(&len) && bytes.len() >= len)
+            }
+            [_, _, _, _, ..] => Some(false),
+            [of, ..] if of != kind => Some(false),
+            _ => None,
+        };
+        let is_begun = |bytes: &[u8], kind: u8| match *bytes {
+            [of, high, low, third, ..] => {
+                of == kind
+                    && high != 3
+                    && third == 0
+                    && bytes.len() < usize::from(u16::from_be_bytes([high, low])) + 3
+            }
+            [of, high, ..] => of == kind && high != 3,
+            [of] => of == kind,
+            [] => true,
+        };
+        match (fits(seen.client(), 0x16), fits(seen.server(), 0x17)) {
+            (Some(true), Some(true)) => Verdict::LIKELY,
+            (Some(false), _) if !is_begun(seen.client(), 0x16) => Verdict::No,
+            (_, Some(false)) if !is_begun(seen.server(), 0x17) => Verdict::No,
+            _ => Verdict::NeedMore,
+        }
+    },
+};
+
 /// Lotus Notes: the first message of its RPC.
 pub(super) static NOTES: Named = Named {
     name: "lotusnotes",
@@ -219,6 +255,15 @@ mod tests {
         check(0, b"l\0\x0b\0\0\0\x12\0\x10\0\0\0", Some("x11"));
         check(0, b"l\0\x0c\0\0\0\x12\0\x10\0\0\0", None);
         check(0, b"GIOP\x01\x02\x01\0\0\0\0\x10", Some("giop"));
+        let (mut ask, mut answer) = (b"\x16\0\x3d\0".to_vec(), b"\x17\0\x3d\0".to_vec());
+        ask.resize(64, 0xaa);
+        answer.resize(64, 0xbb);
+        assert_eq!(
+            kit::stream(&[(0, &ask), (1, &answer)]).insight.app,
+            Some("hp-virtgrp")
+        );
+        assert_eq!(kit::stream(&[(0, &ask), (1, &ask)]).insight.app, None);
+        kit::check_cuts(&[(0, &ask), (1, &answer)]);
         check(0, b"GIOP\x02\x02\x01\0\0\0\0\x10", None);
         check(0, b"JRMI\0\x02K", Some("rmi"));
         check(0, b"NXSH-8.10.1\n", Some("nomachine"));
