@@ -146,7 +146,7 @@ impl Score {
                 check(field, &format!("{expected:?} ({at})"), &shown, is_right);
             };
             field("http request", |found, expected| {
-                found.method == expected.method && found.url == expected.url
+                found.method == expected.method && is_same_url(&found.url, &expected.url)
             });
             if expected.host.is_some() {
                 field("http host", |found, expected| host_of(found) == host_of(expected));
@@ -179,6 +179,13 @@ fn of_tls(ours: &Ours, field: impl Fn(&inspect::layer7::insight::Tls) -> &Option
     let all = ours.insights.iter().filter_map(|insight| insight.tls.as_deref());
     all.filter_map(|tls| field(tls).as_deref().map(str::to_owned))
         .collect()
+}
+
+/// The labels hold so many characters of a URL.
+fn is_same_url(found: &str, expected: &str) -> bool {
+    const LABEL_LEN: usize = 300;
+    let is_cut = expected.chars().count() == LABEL_LEN;
+    found == expected || is_cut && found.starts_with(expected)
 }
 
 /// Names are the same in any case, and with or without the root's dot.

@@ -129,7 +129,9 @@ impl Fields {
             self.responses = responses
                 .filter_map(|response| {
                     let code = u16::try_from(number(&response["code"])?).ok()?;
-                    Some((code, number(&response["content_length"])))
+                    // What comes before a response is told with it.
+                    let is_interim = (100..200).contains(&code) && code != 101;
+                    (!is_interim).then(|| (code, number(&response["content_length"])))
                 })
                 .collect();
         }
