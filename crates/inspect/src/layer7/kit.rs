@@ -57,6 +57,22 @@ fn key(protocol: u8, server_port: u16) -> FlowKey {
 /// flow is sent.
 #[must_use]
 pub fn run(protocol: u8, port: u16, said: &[Said<'_>], cut: impl Fn(usize, usize) -> Vec<usize>) -> Outcome {
+    run_captured(protocol, port, said, cut, usize::MAX)
+}
+
+/// A TCP flow to a port that says nothing, each text in one segment, of which a capture holds so many bytes.
+#[must_use]
+pub fn stream_captured(said: &[Said<'_>], captured: usize) -> Outcome {
+    run_captured(ip_proto::TCP, 9, said, |_, _| Vec::new(), captured)
+}
+
+fn run_captured(
+    protocol: u8,
+    port: u16,
+    said: &[Said<'_>],
+    cut: impl Fn(usize, usize) -> Vec<usize>,
+    captured: usize,
+) -> Outcome {
     let mut engine = Engine::new(Config::default());
     let mut conn = Conn::new(&mut engine, key(protocol, port), Direction::AToB, 1, 0);
     let mut next = [1000u32, 2000];
@@ -90,7 +106,7 @@ pub fn run(protocol: u8, port: u16, said: &[Said<'_>], cut: impl Fn(usize, usize
                 seq: next[side],
                 ack: next[1 - side],
                 flags: wire::tcp::flag::ACK | wire::tcp::flag::PSH,
-                payload: piece,
+                payload: &piece[..piece.len().min(captured)],
                 wire_len: piece.len() as u32,
             };
             conn.packet(&mut engine, &segment);

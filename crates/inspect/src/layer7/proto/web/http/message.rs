@@ -28,7 +28,12 @@ impl<'a> RequestLine<'a> {
         };
         Self {
             method,
-            target,
+            // Some add a path to the host they want a tunnel to.
+            target: if method == b"CONNECT" {
+                lines::word(target).0
+            } else {
+                target
+            },
             version,
         }
     }
@@ -36,7 +41,7 @@ impl<'a> RequestLine<'a> {
     /// Host and port that stand in the target itself, of a request to a proxy.
     pub(super) fn authority(&self) -> Option<&'a [u8]> {
         let authority = if self.method == b"CONNECT" {
-            lines::word(self.target).0
+            self.target
         } else {
             let at = memchr::memmem::find(self.target, b"://")?;
             // A path may hold a whole URL.
