@@ -7,6 +7,7 @@
 
 pub mod capfile;
 pub mod community_id;
+pub mod defrag;
 pub mod eve;
 pub mod facts;
 pub mod geo;

@@ -12,7 +12,10 @@ fn database(record: &[u8]) -> Vec<u8> {
     bytes.extend(record);
     bytes.extend(b"\xab\xcd\xefMaxMind.com");
     let number = |name: &str, control: u8, value: &[u8]| [text(name), vec![control], value.to_vec()].concat();
-    bytes.push(0xe0 | 7);
+    bytes.push(0xe0 | 9);
+    bytes.extend([text("description"), map(&[])].concat());
+    // An array, type 11, of nothing.
+    bytes.extend([text("languages"), vec![0x00, 0x04]].concat());
     bytes.extend(number("binary_format_major_version", 0xa1, &[2]));
     bytes.extend(number("binary_format_minor_version", 0xa0, &[]));
     // 0 in the first three bits: the type follows, less 7. 9 is a 64-bit number.

@@ -20,6 +20,7 @@ pub mod timeout;
 #[cfg(test)]
 mod tests;
 
+use crate::defrag::{self, Defrag, is_fragment};
 use crate::layer7::record::Arp;
 use crate::layer7::{self, Conn, Engine, Insight, Segment};
 use crate::record::FlowRecord;
@@ -177,6 +178,7 @@ pub struct FlowTable {
     ended: Vec<EndedFlow>,
     totals: Totals,
     engine: Option<Box<Engine>>,
+    defrag: Defrag,
     last_stamp_ns: u64,
     packets_since_sweep: u64,
     earliest_since_sweep_ns: u64,
@@ -195,6 +197,7 @@ impl FlowTable {
             ended: Vec::new(),
             totals: Totals::default(),
             engine: config.layer7.map(|config| Box::new(Engine::new(config))),
+            defrag: Defrag::default(),
             last_stamp_ns: 0,
             packets_since_sweep: 0,
             earliest_since_sweep_ns: u64::MAX,
@@ -392,7 +395,41 @@ impl FlowTable {
             .account(direction, packet, Size::one(len), &StampedAt(frame.ts_ns));
         if let Some(engine) = self.engine.as_deref_mut() {
             look(engine, entry, direction, packet, frame);
+            if is_fragment(packet) {
+                self.add_fragment(packet, frame);
+            }
         }
+    }
+
+    /// Reads what a fragment completes, in the flow of its first fragment.
+    fn add_fragment(&mut self, packet: &Packet, frame: &Frame<'_>) {
+        let Some(whole) = self.defrag.add(packet, frame.data, frame.interface, frame.ts_ns) else {
+            return;
+        };
+        let (key, direction) = FlowKey::of(&whole.packet, frame.interface);
+        let entries = &self.entries;
+        let found = self.index.find(key.hash(&self.config.hash_keys), |&at| {
+            entries[at as usize].key == key
+        });
+        if let (Some(&at), Some(engine)) = (found, self.engine.as_deref_mut()) {
+            let frame = Frame {
+                data: &whole.frame,
+                ..*frame
+            };
+            look(
+                engine,
+                &mut self.entries[at as usize],
+                direction,
+                &whole.packet,
+                &frame,
+            );
+        }
+    }
+
+    /// What was made of IP fragments.
+    #[must_use]
+    pub fn defrag(&self) -> &defrag::Counters {
+        self.defrag.counters()
     }
 
     /// Position of the new entry.

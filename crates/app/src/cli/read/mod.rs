@@ -6,8 +6,12 @@
 mod collect;
 pub(in crate::cli) mod csv;
 mod interfaces;
+mod layer7;
+mod one_flow;
+mod story;
 mod summary;
 pub(in crate::cli) mod table;
+mod tally;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -57,6 +61,18 @@ pub(crate) struct ReadArgs {
     /// Most flows in memory at once, 400 bytes each; beyond, those silent for longest end early
     #[arg(long, value_name = "N", default_value_t = Config::FLOWS_MAX)]
     flows_max: usize,
+    /// Tell the story of the flow of this identifier, step by step
+    #[arg(long, value_name = "ID", conflicts_with_all = ["filter", "sort", "limit", "format"])]
+    flow: Option<u64>,
+    /// Write the payload of the flow of this identifier, in order, to the file of -w
+    #[arg(long, value_name = "ID", requires = "write", conflicts_with_all = ["flow", "filter", "sort", "limit", "format"])]
+    extract: Option<u64>,
+    /// Whose payload; without it both, as they came
+    #[arg(long, value_enum, requires = "extract")]
+    side: Option<one_flow::Side>,
+    /// Where the payload goes; `-` is standard output
+    #[arg(short, long, value_name = "FILE", requires = "extract")]
+    write: Option<PathBuf>,
     /// Country or network database in MaxMind's format (MMDB), may be given more than once; without it
     /// those that are found are used
     #[arg(long, value_name = "FILE", env = "WEIR_GEOIP", value_delimiter = ':')]
@@ -93,6 +109,7 @@ struct Outcome {
     inputs: Vec<InputReport>,
     /// Flows the filter kept out.
     n_filtered: u64,
+    defrag: inspect::defrag::Counters,
     layer7: inspect::layer7::Counters,
     /// Records of layer 7 that found no room until their flow ended.
     n_records_lost: u64,
@@ -140,6 +157,14 @@ pub(crate) fn run(args: &ReadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
+    if let Some(id) = args.flow.or(args.extract) {
+        let flow = one_flow::find(&args.files, table_config(args, true), &geo, id)?;
+        match &args.write {
+            Some(to) => one_flow::extract(&args.files, &flow, args.side, to)?,
+            None => one_flow::tell(&args.files, &flow)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut sink = make_sink(args, out);
     match read(args, filter.as_ref(), &geo, signatures, sink.as_mut()) {
@@ -307,6 +332,17 @@ impl Held {
     }
 }
 
+fn table_config(args: &ReadArgs, wants_records: bool) -> Config {
+    Config {
+        flows_max: args.flows_max,
+        layer7: Some(inspect::layer7::Config {
+            wants_records,
+            ..inspect::layer7::Config::default()
+        }),
+        ..Config::new(random_keys())
+    }
+}
+
 /// Reads every input to its end or its first fault, and hands flows to the sink as they end.
 fn read(
     args: &ReadArgs,
@@ -315,14 +351,8 @@ fn read(
     signatures: Option<Arc<Ruleset>>,
     sink: &mut dyn Sink,
 ) -> io::Result<Outcome> {
-    let mut table = FlowTable::new(Config {
-        flows_max: args.flows_max,
-        hash_keys: random_keys(),
-        layer7: Some(inspect::layer7::Config {
-            wants_records: matches!(args.format, Format::Eve | Format::Summary),
-            ..inspect::layer7::Config::default()
-        }),
-    });
+    let wants_records = matches!(args.format, Format::Eve | Format::Summary);
+    let mut table = FlowTable::new(table_config(args, wants_records));
     if let (Some(engine), Some(signatures)) = (table.layer7(), signatures) {
         engine.set_signatures(signatures);
     }
@@ -383,6 +413,7 @@ fn read(
         totals: *table.totals(),
         inputs,
         n_filtered,
+        defrag: *table.defrag(),
         layer7: table
             .layer7()
             .map(|engine| *engine.counters())

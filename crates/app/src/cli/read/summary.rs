@@ -1,23 +1,20 @@
 //! One page about a capture: totals, protocols, talkers, TCP health, oddities.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use inspect::layer7::Event;
 use inspect::names::protocol_name;
 use inspect::record::{FlowRecord, TcpState};
 use inspect::table::Totals;
 use wire::Reject;
 use wire::tcp::flag;
 
+use super::layer7::Layer7;
+use super::tally::{Sum, Tally};
 use super::{Ended, Outcome, Sink};
 use crate::cli::text::{Align, Cell, Painter, Tone, bytes, columns, duration_ns, endpoint, grouped, percent};
 
-/// Lines of each list.
-const LIST_LEN: usize = 10;
-/// Different hosts and services counted each; what comes after them is counted as `others`.
-const KEYS_MAX: usize = 1_000_000;
 /// Round trips kept for the quantiles; later ones are left out.
 const ROUND_TRIPS_MAX: usize = 1_000_000;
 
@@ -28,21 +25,8 @@ pub(super) struct Summary<W> {
     hosts: Tally<IpAddr>,
     services: Tally<(u8, IpAddr, Option<u16>)>,
     tunnels: Tally<&'static str>,
+    layer7: Layer7,
     tcp: TcpTally,
-}
-
-/// Sums by key, with a bound.
-#[derive(Debug)]
-struct Tally<K> {
-    sums: HashMap<K, Sum>,
-    others: Sum,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Sum {
-    flows: u64,
-    packets: u64,
-    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,39 +42,6 @@ struct TcpTally {
     resets: u64,
     joined_late: u64,
     round_trips_us: Vec<u32>,
-}
-
-impl Sum {
-    fn add(&mut self, record: &FlowRecord) {
-        self.flows += 1;
-        self.packets += record.packets();
-        self.bytes += record.bytes();
-    }
-}
-
-impl<K: Eq + Hash + Ord + Copy> Tally<K> {
-    fn new() -> Self {
-        Self {
-            sums: HashMap::new(),
-            others: Sum::default(),
-        }
-    }
-
-    fn add(&mut self, key: K, record: &FlowRecord) {
-        if self.sums.len() < KEYS_MAX || self.sums.contains_key(&key) {
-            self.sums.entry(key).or_default().add(record);
-        } else {
-            self.others.add(record);
-        }
-    }
-
-    /// The largest by bytes.
-    fn largest(&self) -> Vec<(K, Sum)> {
-        let mut all: Vec<(K, Sum)> = self.sums.iter().map(|(&key, &sum)| (key, sum)).collect();
-        all.sort_unstable_by_key(|(key, sum)| (std::cmp::Reverse(sum.bytes), *key));
-        all.truncate(LIST_LEN);
-        all
-    }
 }
 
 impl TcpTally {
@@ -125,6 +76,7 @@ impl<W: Write> Summary<W> {
             hosts: Tally::new(),
             services: Tally::new(),
             tunnels: Tally::new(),
+            layer7: Layer7::default(),
             tcp: TcpTally::default(),
         }
     }
@@ -217,6 +169,9 @@ impl<W: Write> Summary<W> {
         let rows = self.protocols.largest().into_iter();
         let rows = rows.map(|(number, sum)| (named(number), sum)).collect();
         self.list("PROTOCOLS", rows, self.protocols.others, all_bytes)?;
+        for (title, rows, others) in self.layer7.lists() {
+            self.list(title, rows, others, all_bytes)?;
+        }
         let rows = self.hosts.largest().into_iter();
         let rows = rows.map(|(host, sum)| (host.to_string(), sum)).collect();
         self.list("HOSTS, AS EITHER SIDE", rows, self.hosts.others, all_bytes)?;
@@ -275,6 +230,19 @@ impl<W: Write> Summary<W> {
             count("zero windows", tcp.zero_windows, Tone::Warning),
             count("resets", tcp.resets, Tone::Plain),
         ];
+        self.facts(&facts)
+    }
+
+    fn findings(&mut self) -> io::Result<()> {
+        let found = self.layer7.findings();
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.heading("WORTH A LOOK")?;
+        let facts: Vec<(&str, String, Tone)> = found
+            .iter()
+            .map(|(name, text, tone)| (name.as_str(), text.clone(), *tone))
+            .collect();
         self.facts(&facts)
     }
 
@@ -354,6 +322,31 @@ fn faults(outcome: &Outcome) -> Vec<(&'static str, u64, Tone)> {
             Tone::Warning,
         ),
         ("IP fragments", totals.fragments, Tone::Plain),
+        (
+            "datagrams put together of them",
+            outcome.defrag.datagrams,
+            Tone::Plain,
+        ),
+        (
+            "datagrams whose fragments overlap",
+            outcome.defrag.overlaps,
+            Tone::Bad,
+        ),
+        (
+            "datagrams of which fragments are missing",
+            outcome.defrag.timeouts + outcome.defrag.evicted,
+            Tone::Warning,
+        ),
+        (
+            "holes in streams that were followed",
+            outcome.layer7.gaps,
+            Tone::Warning,
+        ),
+        (
+            "flows not followed on for want of memory",
+            outcome.layer7.over_bytes_max + outcome.layer7.over_kept_max,
+            Tone::Bad,
+        ),
         ("frames captured in part", totals.cut_frames, Tone::Plain),
         (
             "stamped before the packet before",
@@ -377,13 +370,18 @@ fn faults(outcome: &Outcome) -> Vec<(&'static str, u64, Tone)> {
 impl<W: Write> Sink for Summary<W> {
     fn flow(&mut self, flow: Ended) -> io::Result<()> {
         let record = flow.record;
+        for event in &flow.events {
+            self.layer7.event(event);
+        }
         self.tcp.add(&record);
         if let Some(tunnel) = record.tunnel {
             // Its bytes are counted in the flow that carries it already.
             self.tunnels.add(tunnel.kind, &record);
+            self.layer7.inner(&record);
             return Ok(());
         }
         self.protocols.add(record.protocol, &record);
+        self.layer7.flow(&record);
         self.hosts.add(record.src, &record);
         if record.dst != record.src {
             self.hosts.add(record.dst, &record);
@@ -393,10 +391,16 @@ impl<W: Write> Sink for Summary<W> {
         Ok(())
     }
 
+    fn event(&mut self, event: &Event, _: Option<&str>) -> io::Result<()> {
+        self.layer7.event(event);
+        Ok(())
+    }
+
     fn finish(&mut self, outcome: &Outcome) -> io::Result<()> {
         let title = self.painter.paint(Tone::Heading, "CAPTURE");
         writeln!(self.out, "{title}")?;
         self.totals(outcome)?;
+        self.findings()?;
         self.lists()?;
         self.tcp_health()?;
         self.oddities(outcome)?;
