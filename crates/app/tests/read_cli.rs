@@ -137,6 +137,10 @@ PROTOCOLS
        flows  packets  bytes    share
   udp      3        3  328 B  100.0 %
 
+APPLICATIONS
+           flows  packets  bytes    share
+  unknown      3        3  328 B  100.0 %
+
 HOSTS, AS EITHER SIDE
             flows  packets  bytes    share
   10.0.0.1      3        3  328 B  100.0 %

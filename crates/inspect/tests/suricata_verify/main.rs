@@ -16,7 +16,25 @@ mod tests;
 use std::collections::BTreeMap;
 
 /// Share of the checks that hold, in percent, by event type: whoever falls below has broken something.
-const FLOORS: &[(&str, f64)] = &[("arp", 75.0)];
+const FLOORS: &[(&str, f64)] = &[
+    ("arp", 75.0),
+    ("dcerpc", 100.0),
+    ("dhcp", 100.0),
+    ("dns", 97.0),
+    ("flow", 65.0),
+    ("http", 90.0),
+    ("ldap", 100.0),
+    ("mdns", 100.0),
+    ("mqtt", 97.0),
+    ("pgsql", 88.0),
+    ("quic", 60.0),
+    ("smb", 90.0),
+    ("smtp", 85.0),
+    ("snmp", 100.0),
+    ("ssh", 100.0),
+    ("tls", 75.0),
+    ("websocket", 100.0),
+];
 
 #[derive(Default)]
 struct Row {

@@ -11,7 +11,7 @@ use inspect::time::Rfc3339;
 use super::tally::{Sum, Tally};
 use crate::cli::text::{Tone, shortened};
 
-/// Kinds of anomalies told apart.
+/// Signatures and kinds of anomalies told apart.
 const ANOMALIES_MAX: usize = 1000;
 /// Longest name shown, in characters.
 const NAME_MAX: usize = 60;
@@ -26,6 +26,8 @@ pub(super) struct Layer7 {
     questions: Tally<Box<str>>,
     countries: Tally<Country>,
     anomalies: BTreeMap<(&'static str, Option<&'static str>), (Severity, u64)>,
+    /// By severity, 1 being the worst, and name.
+    alerts: BTreeMap<(u8, String), Oddity>,
     clear_credentials: Oddity,
     failed_log_ins: Oddity,
     expired: Oddity,
@@ -77,6 +79,7 @@ impl Default for Layer7 {
             questions: Tally::new(),
             countries: Tally::new(),
             anomalies: BTreeMap::new(),
+            alerts: BTreeMap::new(),
             clear_credentials: Oddity::default(),
             failed_log_ins: Oddity::default(),
             expired: Oddity::default(),
@@ -145,6 +148,16 @@ impl Layer7 {
                     self.anomalies.entry(key).or_insert((anomaly.severity, 0)).1 += 1;
                 }
             }
+            Record::Alert(alert) => {
+                let key = (alert.severity, alert.signature.clone());
+                if self.alerts.len() < ANOMALIES_MAX || self.alerts.contains_key(&key) {
+                    let client = event.key.source(event.client).0.to_ip(event.key.family);
+                    self.alerts
+                        .entry(key)
+                        .or_default()
+                        .add(1, || format!("from {client}"));
+                }
+            }
             Record::Tls(tls) => {
                 if let Some(certificate) = &tls.certificate {
                     self.certificate(certificate, event.ts_ns);
@@ -197,7 +210,16 @@ impl Layer7 {
 
     /// What somebody should look at, the worst first.
     pub(super) fn findings(&self) -> Vec<(String, String, Tone)> {
-        let mut found: Vec<(String, String, Tone)> = [
+        let alerts = self
+            .alerts
+            .iter()
+            .take(ROWS_MAX)
+            .map(|((severity, name), oddity)| {
+                let tone = if *severity == 1 { Tone::Bad } else { Tone::Warning };
+                (shortened(name, NAME_MAX), oddity.text(), tone)
+            });
+        let mut found: Vec<(String, String, Tone)> = alerts.collect();
+        let oddities = [
             ("passwords in clear text", &self.clear_credentials, Tone::Bad),
             ("failed log-ins", &self.failed_log_ins, Tone::Bad),
             ("expired certificates", &self.expired, Tone::Warning),
@@ -206,8 +228,8 @@ impl Layer7 {
         ]
         .into_iter()
         .filter(|(_, oddity, _)| oddity.n > 0)
-        .map(|(name, oddity, tone)| (name.to_owned(), oddity.text(), tone))
-        .collect();
+        .map(|(name, oddity, tone)| (name.to_owned(), oddity.text(), tone));
+        found.extend(oddities);
         let mut anomalies: Vec<_> = self.anomalies.iter().collect();
         anomalies.sort_by_key(|(key, (severity, n))| (*severity, std::cmp::Reverse(*n), **key));
         for ((event, app), (severity, n)) in anomalies.into_iter().take(ROWS_MAX) {
@@ -224,7 +246,7 @@ impl Layer7 {
     }
 }
 
-/// Anomalies shown.
+/// Signatures and anomalies shown, each.
 const ROWS_MAX: usize = 10;
 
 const OLD_TLS: &[&str] = &["SSLv2", "SSLv3", "TLSv1", "TLS 1.0", "TLS 1.1", "DTLS 1.0"];
