@@ -34,7 +34,11 @@ fn turns(mut rest: &[u8]) -> Vec<Said<'_>> {
     let mut said = Vec::new();
     while let Some((&[side, high, low], after)) = rest.split_first_chunk::<3>() {
         let len = usize::from(u16::from_be_bytes([high, low])).min(after.len());
-        let (text, next) = after.split_at(if said.len() + 1 == TURNS_MAX { after.len() } else { len });
+        let (text, next) = after.split_at(if said.len() + 1 == TURNS_MAX {
+            after.len()
+        } else {
+            len
+        });
         said.push((usize::from(side >> 7), text));
         rest = next;
     }
