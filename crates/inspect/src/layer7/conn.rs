@@ -787,3 +787,32 @@ enum Probed {
 const fn side_of(side: Side, is_swapped: bool) -> Side {
     if is_swapped { side.other() } else { side }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::tcp::flag;
+
+    #[test]
+    fn padding() {
+        let check = |flags, payload: &[u8], expected| {
+            let segment = Segment {
+                ts_ns: 0,
+                direction: Direction::AToB,
+                seq: 1,
+                ack: 1,
+                flags,
+                payload,
+                wire_len: payload.len() as u32,
+            };
+            assert_eq!(is_padding(&segment), expected, "{flags:x} {payload:?}");
+        };
+        check(flag::ACK, &[0, 0], true);
+        check(flag::ACK, &[0; 6], true);
+        check(flag::ACK | flag::PSH, &[0, 0], false);
+        check(flag::ACK, &[0, 1], false);
+        check(flag::ACK, &[0], false);
+        check(flag::ACK, &[0; 8], false);
+        check(flag::ACK | flag::FIN, &[0, 0], false);
+    }
+}

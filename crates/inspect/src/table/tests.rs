@@ -516,6 +516,33 @@ fn fragments_have_ports_once() {
 }
 
 #[test]
+fn the_openers_syn_is_kept() {
+    let signature = |layer7: Option<layer7::Config>| {
+        let mut table = FlowTable::new(Config {
+            layer7,
+            ..Config::new(KEYS)
+        });
+        for (_, data) in handshake(0, 100) {
+            table.add(&Frame {
+                ts_ns: 0,
+                linktype: ETHERNET,
+                interface: 0,
+                wire_len: data.len() as u32,
+                data: &data,
+            });
+        }
+        table.finish();
+        let flow = table.take_ended().next().expect("a flow");
+        flow.syn.map(|syn| syn.signature())
+    };
+    assert_eq!(
+        signature(Some(layer7::Config::default())).as_deref(),
+        Some("4:64+0:0:0:1000,0:::0")
+    );
+    assert_eq!(signature(None), None);
+}
+
+#[test]
 fn the_first_fragment_of_a_datagram_says_what_it_is_of() {
     let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x07example\0\0\x01\0\x01\0\0\x29\0\0\0\0\0\0\0\x40";
     let first = ipv4(17, CLIENT, SERVER, 0x2000, &udp_datagram(5000, 53, query));

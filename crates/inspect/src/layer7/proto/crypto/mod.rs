@@ -28,6 +28,8 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &openvpn::OpenVpn,
     &wireguard::WireGuard,
     &wireguard::CloudflareWarp,
+    &wireguard::TAILSCALE,
+    &wireguard::NEBULA,
     &ike::Ike,
     &ipsec::Esp,
     &ipsec::Ah,

@@ -102,8 +102,10 @@ impl Session for SshSession {
                 return Step::Take(taken as u64);
             };
             taken += len;
-            let is_over = self.sides.iter().all(|side| side.has_keys);
-            if is_over || self.is_version_1() {
+            let is_over = |side: &OneSide| side.has_keys || side.banner.is_none();
+            let has_any_keys = self.sides.iter().any(|side| side.has_keys);
+            // A side that was not heard until the other has its keys will not be.
+            if has_any_keys && self.sides.iter().all(is_over) || self.is_version_1() {
                 return Step::Done;
             }
         }

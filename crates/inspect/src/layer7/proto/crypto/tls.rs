@@ -42,16 +42,23 @@ impl Protocol for Tls {
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
         let mut verdict = Verdict::NeedMore;
+        let mut n_headers = 0;
         for side in [Side::Client, Side::Server] {
             let bytes = seen.data[side.index()];
             if bytes.is_empty() {
                 continue;
             }
             match probe_records(side, bytes) {
-                Verdict::NeedMore => {}
-                decided @ Verdict::Match { .. } => return decided,
-                Verdict::No => verdict = Verdict::No,
+                Found::Verdict(Verdict::NeedMore) => {}
+                Found::Verdict(Verdict::No) => verdict = Verdict::No,
+                Found::Verdict(decided) => return decided,
+                Found::Headers(n) => n_headers += n,
             }
+        }
+        // Five bytes of a header say little where no handshake was seen, unless more follow or the port fits.
+        let has_port = self.ports().iter().any(|&port| seen.has_port(port));
+        if verdict == Verdict::NeedMore && n_headers > usize::from(!has_port) {
+            return Verdict::LIKELY;
         }
         verdict
     }
@@ -65,55 +72,68 @@ impl Protocol for Tls {
     }
 }
 
-fn probe_records(side: Side, bytes: &[u8]) -> Verdict {
+/// What the first bytes of a side are.
+enum Found {
+    Verdict(Verdict),
+    /// So many headers of records that are encrypted.
+    Headers(usize),
+}
+
+fn probe_records(side: Side, bytes: &[u8]) -> Found {
+    match probe_first(side, bytes) {
+        Some(verdict) => Found::Verdict(verdict),
+        None => second_header(bytes),
+    }
+}
+
+/// Looks where the first record ends.
+fn second_header(bytes: &[u8]) -> Found {
+    let len = usize::from(u16::from_be_bytes([bytes[3], bytes[4]]));
+    match bytes.get(HEADER_LEN + len..) {
+        None | Some([] | [_] | [_, _]) => Found::Headers(1),
+        Some([20..=23, 3, 0..=4, ..]) => Found::Headers(2),
+        Some(_) => Found::Verdict(Verdict::No),
+    }
+}
+
+/// `None` if the first record is encrypted.
+fn probe_first(side: Side, bytes: &[u8]) -> Option<Verdict> {
     if bytes[0] & 0x80 != 0 {
-        return probe_v2(side, bytes);
+        return Some(probe_v2(side, bytes));
     }
     if !matches!(bytes[0], 20..=23) || bytes.get(1).is_some_and(|&major| major != 3) {
-        return Verdict::No;
+        return Some(Verdict::No);
     }
     if bytes.get(2).is_some_and(|&minor| minor > 4) {
-        return Verdict::No;
+        return Some(Verdict::No);
     }
     let Some(&[kind, _, _, high, low]) = bytes.first_chunk::<HEADER_LEN>() else {
-        return Verdict::NeedMore;
+        return Some(Verdict::NeedMore);
     };
     let len = u16::from_be_bytes([high, low]);
     let body = &bytes[HEADER_LEN..];
-    match kind {
+    Some(match (kind, body) {
         _ if len == 0 || len > RECORD_MAX => Verdict::No,
-        content::CHANGE_CIPHER_SPEC => match (len, body.first()) {
-            (1, None) => Verdict::NeedMore,
-            (1, Some(1)) => Verdict::LIKELY,
-            _ => Verdict::No,
-        },
-        content::ALERT => match (len, body) {
-            (2, []) => Verdict::NeedMore,
-            (2, [1 | 2, ..]) | (18..=256, _) => Verdict::LIKELY,
-            _ => Verdict::No,
-        },
-        content::HANDSHAKE => match body.first() {
-            None => Verdict::NeedMore,
-            Some(&first @ (message::CLIENT_HELLO | message::SERVER_HELLO)) => {
-                let client = if first == message::CLIENT_HELLO {
-                    side
-                } else {
-                    side.other()
-                };
-                if len < 6 {
-                    return Verdict::likely(client);
-                }
-                match body.get(4) {
-                    None => Verdict::NeedMore,
-                    Some(3 | 0x7f) => Verdict::certain(client),
-                    Some(_) => Verdict::LIKELY,
-                }
+        (content::CHANGE_CIPHER_SPEC, _) if len > 1 => Verdict::No,
+        (content::CHANGE_CIPHER_SPEC, [1, ..]) => Verdict::LIKELY,
+        (content::CHANGE_CIPHER_SPEC, [_, ..]) => Verdict::No,
+        (content::ALERT, [1 | 2, ..]) if len == 2 => Verdict::LIKELY,
+        (content::ALERT, [_, ..]) if len < 18 => Verdict::No,
+        (content::ALERT, [_, ..]) => return None,
+        (content::CHANGE_CIPHER_SPEC | content::ALERT | content::HANDSHAKE, []) => Verdict::NeedMore,
+        (content::HANDSHAKE, &[first @ (message::CLIENT_HELLO | message::SERVER_HELLO), ..]) => {
+            let is_client = first == message::CLIENT_HELLO;
+            let client = if is_client { side } else { side.other() };
+            match body.get(4) {
+                _ if len < 6 => Verdict::likely(client),
+                None => Verdict::NeedMore,
+                Some(3 | 0x7f) => Verdict::certain(client),
+                Some(_) => return None,
             }
-            Some(&(message::CERTIFICATE | 12..=14)) => Verdict::likely(side.other()),
-            Some(_) => Verdict::LIKELY,
-        },
-        _ => Verdict::LIKELY,
-    }
+        }
+        (content::HANDSHAKE, &[message::CERTIFICATE | 12..=14, 0, ..]) => Verdict::likely(side.other()),
+        _ => return None,
+    })
 }
 
 /// A hello of SSL 2.0, which later versions were also offered in.
@@ -554,6 +574,19 @@ mod tests {
         );
         kit::check_stream(&[(0, b"\x16\x04\x01 nothing anyone knows")], None, &[]);
         kit::check_stream(&[(0, &[22, 3, 1, 0xff, 0xff, 1])], None, &[]);
+        kit::check_stream(&[(0, &record(23, &[1; 90]))], None, &[]);
+        kit::check_stream(
+            &[(0, &[record(23, &[1; 90]), b"other".to_vec()].concat())],
+            None,
+            &[],
+        );
+        let run = |port| {
+            let said = [(0, &record(23, &[1; 90])[..])];
+            kit::run(wire::ip_proto::TCP, port, &said, |_, _| Vec::new())
+                .insight
+                .app
+        };
+        assert_eq!((run(443), run(444)), (Some("tls"), None));
     }
 
     #[test]

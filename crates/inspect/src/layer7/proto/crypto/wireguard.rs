@@ -1,6 +1,7 @@
-//! WireGuard, and Cloudflare's WARP, which writes a client's number where WireGuard has zeros.
+//! WireGuard, Cloudflare's WARP, which writes a client's number where WireGuard has zeros, and what finds the peers
+//! of Tailscale and Nebula.
 
-use crate::layer7::protocol::{NameOnly, Protocol, Seen, Session, Transport, Verdict};
+use crate::layer7::protocol::{NameOnly, Named, Protocol, Seen, Session, Transport, Verdict};
 
 #[derive(Debug)]
 pub(in crate::layer7::proto) struct WireGuard;
@@ -104,6 +105,38 @@ fn probe_data(bytes: &[u8], seen: &Seen<'_>) -> Verdict {
     }
 }
 
+/// Messages by which Tailscale's peers find a way to each other, between their WireGuard packets.
+pub(in crate::layer7::proto) const TAILSCALE: Named = Named {
+    name: "tailscale",
+    ports: &[41641],
+    transports: &[Transport::Udp],
+    probe: |seen| {
+        // Then the sender's key, a nonce, and what is sealed with them.
+        let is_disco =
+            seen.newest().starts_with("TS\u{1f4ac}".as_bytes()) && seen.newest().len() >= 6 + 32 + 24 + 16;
+        if is_disco { Verdict::CERTAIN } else { Verdict::No }
+    },
+};
+
+/// Nebula: a handshake has no index of the receiver yet, and counts from 1.
+pub(in crate::layer7::proto) const NEBULA: Named = Named {
+    name: "nebula",
+    ports: &[4242],
+    transports: &[Transport::Udp],
+    probe: |seen| match seen.newest().first_chunk::<16>() {
+        Some([0x10, 0, 0, 0, index @ .., 0, 0, 0, 0, 0, 0, 0, counter @ (1 | 2)])
+            if (*index == [0; 4]) == (*counter == 1) && seen.newest().len() >= 64 =>
+        {
+            Verdict::certain(if *counter == 1 {
+                seen.side
+            } else {
+                seen.side.other()
+            })
+        }
+        _ => Verdict::No,
+    },
+};
+
 #[cfg(test)]
 mod tests {
     use crate::layer7::kit;
@@ -131,6 +164,20 @@ mod tests {
         kit::check_datagrams(&[(0, &message(1, 0, 147))], None, &[]);
         kit::check_datagrams(&[(0, &message(1, 9, 148))], None, &[]);
         kit::check_datagrams_to(2408, &[(0, &message(1, 9, 148))], Some("cloudflare-warp"), &[]);
+    }
+
+    #[test]
+    fn finding_peers() {
+        let disco = ["TS\u{1f4ac}".as_bytes(), &[7; 90]].concat();
+        kit::check_datagrams(&[(0, &disco)], Some("tailscale"), &[]);
+        kit::check_datagrams(&[(0, &disco[..40])], None, &[]);
+        let first = [
+            &[0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..],
+            &[7; 200],
+        ]
+        .concat();
+        kit::check_datagrams(&[(0, &first)], Some("nebula"), &[]);
+        kit::check_datagrams(&[(0, &[&[0x10, 0, 0, 1], &first[4..]].concat())], None, &[]);
     }
 
     #[test]
