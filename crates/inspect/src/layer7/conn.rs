@@ -773,7 +773,7 @@ impl Conn {
 /// bytes pushes them; the true bytes come with the same sequence number.
 fn is_padding(segment: &Segment<'_>) -> bool {
     use wire::tcp::flag;
-    let is_bare = segment.flags & (flag::ACK | flag::PSH | flag::SYN | flag::FIN | flag::URG) == flag::ACK;
+    let is_bare = segment.flags & (flag::ACK | flag::PSH | flag::FIN | flag::URG) == flag::ACK;
     is_bare && matches!(segment.payload, [0, 0] | [0, 0, 0, 0] | [0, 0, 0, 0, 0, 0])
 }
 
@@ -809,6 +809,7 @@ mod tests {
         };
         check(flag::ACK, &[0, 0], true);
         check(flag::ACK, &[0; 6], true);
+        check(flag::ACK | flag::SYN, &[0, 0], true);
         check(flag::ACK | flag::PSH, &[0, 0], false);
         check(flag::ACK, &[0, 1], false);
         check(flag::ACK, &[0], false);

@@ -263,6 +263,51 @@ mod tests {
         check(0xfefd, Some("DTLS 1.2"));
     }
 
+    /// The hello of the tests of JA4 with one more extension.
+    fn with(kind: u16, value: &[u8]) -> ClientHello {
+        const EXTENSIONS_AT: usize = 47;
+        let mut bytes = crate::layer7::ja4::tests::hello();
+        bytes.extend(kind.to_be_bytes());
+        bytes.extend((value.len() as u16).to_be_bytes());
+        bytes.extend(value);
+        let len = (bytes.len() - EXTENSIONS_AT - 2) as u16;
+        bytes[EXTENSIONS_AT..EXTENSIONS_AT + 2].copy_from_slice(&len.to_be_bytes());
+        ClientHello::parse(&bytes, false).expect("a hello")
+    }
+
+    #[test]
+    fn encrypted_client_hello() {
+        let outer = [0, 0, 1, 0, 1, 7, 0, 2, 9, 9, 0, 3, 8, 8, 8];
+        let hello = with(extension::ENCRYPTED_CLIENT_HELLO, &outer);
+        assert!(hello.has_ech);
+        assert_eq!(hello.sni.as_deref(), Some(&b"example.org"[..]));
+        // The inner one, an empty one, one that is cut.
+        for value in [&[1][..], &[0, 0, 1, 0, 1, 7, 0, 0, 0, 0], &outer[..14]] {
+            assert!(
+                !with(extension::ENCRYPTED_CLIENT_HELLO, value).has_ech,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn user_agent_of_quic() {
+        let parameters = [&[1, 2, 0x40, 0x64, 0x71, 0x29, 6][..], b"Chrome", &[4, 1, 9]].concat();
+        for kind in [
+            extension::QUIC_TRANSPORT_PARAMETERS,
+            extension::QUIC_TRANSPORT_PARAMETERS_DRAFT,
+        ] {
+            assert_eq!(
+                with(kind, &parameters).user_agent.as_deref(),
+                Some(&b"Chrome"[..])
+            );
+        }
+        assert_eq!(
+            with(extension::QUIC_TRANSPORT_PARAMETERS, &parameters[..9]).user_agent,
+            None
+        );
+    }
+
     #[test]
     fn server_of_an_early_draft() {
         let body = [&[3, 4][..], &[7; 32], &[0xc0, 0x2b, 0, 4, 0, 40, 0, 0]].concat();
