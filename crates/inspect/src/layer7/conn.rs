@@ -374,7 +374,7 @@ impl Conn {
         if segment.payload.is_empty() || segment.flags & flag::RST != 0 {
             return;
         }
-        if is_padding(segment) {
+        if segment.is_padding() {
             engine.shared.counters.padding_bytes += segment.payload.len() as u64;
             return;
         }
@@ -769,14 +769,6 @@ impl Conn {
     }
 }
 
-/// Whether a bare acknowledgement was filled up with zeros that its IP header counts. Whoever sends that few
-/// bytes pushes them; the true bytes come with the same sequence number.
-fn is_padding(segment: &Segment<'_>) -> bool {
-    use wire::tcp::flag;
-    let is_bare = segment.flags & (flag::ACK | flag::PSH | flag::FIN | flag::URG) == flag::ACK;
-    is_bare && matches!(segment.payload, [0, 0] | [0, 0, 0, 0] | [0, 0, 0, 0, 0, 0])
-}
-
 enum Probed {
     NotYet,
     Unknown,
@@ -786,34 +778,4 @@ enum Probed {
 
 const fn side_of(side: Side, is_swapped: bool) -> Side {
     if is_swapped { side.other() } else { side }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wire::tcp::flag;
-
-    #[test]
-    fn padding() {
-        let check = |flags, payload: &[u8], expected| {
-            let segment = Segment {
-                ts_ns: 0,
-                direction: Direction::AToB,
-                seq: 1,
-                ack: 1,
-                flags,
-                payload,
-                wire_len: payload.len() as u32,
-            };
-            assert_eq!(is_padding(&segment), expected, "{flags:x} {payload:?}");
-        };
-        check(flag::ACK, &[0, 0], true);
-        check(flag::ACK, &[0; 6], true);
-        check(flag::ACK | flag::SYN, &[0, 0], true);
-        check(flag::ACK | flag::PSH, &[0, 0], false);
-        check(flag::ACK, &[0, 1], false);
-        check(flag::ACK, &[0], false);
-        check(flag::ACK, &[0; 8], false);
-        check(flag::ACK | flag::FIN, &[0, 0], false);
-    }
 }

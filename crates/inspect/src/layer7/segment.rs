@@ -39,4 +39,42 @@ impl<'a> Segment<'a> {
             },
         }
     }
+
+    /// Whether a bare acknowledgement was filled up with zeros that its IP header counts. Whoever sends that
+    /// few bytes pushes them; the true bytes come with the same sequence number.
+    pub(super) fn is_padding(&self) -> bool {
+        use wire::tcp::flag;
+        let is_bare = self.flags & (flag::ACK | flag::PSH | flag::FIN | flag::URG) == flag::ACK;
+        is_bare && matches!(self.payload, [0, 0] | [0, 0, 0, 0] | [0, 0, 0, 0, 0, 0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::tcp::flag;
+
+    #[test]
+    fn padding() {
+        let check = |flags, payload: &[u8], expected| {
+            let segment = Segment {
+                ts_ns: 0,
+                direction: Direction::AToB,
+                seq: 1,
+                ack: 1,
+                flags,
+                payload,
+                wire_len: payload.len() as u32,
+            };
+            assert_eq!(segment.is_padding(), expected, "{flags:x} {payload:?}");
+        };
+        check(flag::ACK, &[0, 0], true);
+        check(flag::ACK, &[0; 6], true);
+        check(flag::ACK | flag::SYN, &[0, 0], true);
+        check(flag::ACK | flag::PSH, &[0, 0], false);
+        check(flag::ACK, &[0, 1], false);
+        check(flag::ACK, &[0], false);
+        check(flag::ACK, &[0; 8], false);
+        check(flag::ACK | flag::FIN, &[0, 0], false);
+    }
 }
