@@ -1,4 +1,4 @@
-//! Dynamic Host Configuration Protocol for IPv6 (RFC 8415).
+//! Dynamic Host Configuration Protocol for IPv6 (RFC 8415, 5007).
 
 use std::net::Ipv6Addr;
 
@@ -12,7 +12,7 @@ use crate::layer7::record::Record;
 #[derive(Debug)]
 pub(super) struct Dhcpv6;
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 17] = [
     "solicit",
     "advertise",
     "request",
@@ -26,10 +26,18 @@ const KINDS: [&str; 13] = [
     "information_request",
     "relay_forward",
     "relay_reply",
+    "leasequery",
+    "leasequery_reply",
+    "leasequery_done",
+    "leasequery_data",
 ];
 /// Kind and transaction, and of a relay: hops and two addresses.
 const HEADER_LEN: usize = 4;
 const RELAY_HEADER_LEN: usize = 34;
+
+const fn is_relay(kind: u8) -> bool {
+    matches!(kind, 12 | 13)
+}
 
 /// Codes and data.
 type Options<'a> = Vec<(u16, &'a [u8])>;
@@ -38,7 +46,11 @@ type Options<'a> = Vec<(u16, &'a [u8])>;
 fn read(bytes: &[u8]) -> Option<(&'static str, Options<'_>)> {
     let kind = usize::from(*bytes.first()?).checked_sub(1)?;
     let name = *KINDS.get(kind)?;
-    let header_len = if kind >= 11 { RELAY_HEADER_LEN } else { HEADER_LEN };
+    let header_len = if is_relay(bytes[0]) {
+        RELAY_HEADER_LEN
+    } else {
+        HEADER_LEN
+    };
     let mut reader = Reader::new(bytes.get(header_len..)?);
     let mut options = Vec::new();
     while !reader.is_empty() {
@@ -66,7 +78,7 @@ impl Protocol for Dhcpv6 {
         if !has_port || read(seen.newest()).is_none() {
             return Verdict::No;
         }
-        let is_server = matches!(seen.newest()[0], 2 | 7 | 10 | 13);
+        let is_server = matches!(seen.newest()[0], 2 | 7 | 10 | 13 | 15..=17);
         Verdict::certain(if is_server { seen.side.other() } else { seen.side })
     }
 
@@ -100,7 +112,7 @@ impl Session for Leases {
         };
         let mut fields = Map::new();
         fields.insert("type".into(), kind.into());
-        if bytes[0] < 12 {
+        if !is_relay(bytes[0]) {
             let id = u32::from_be_bytes([0, bytes[1], bytes[2], bytes[3]]);
             fields.insert("id".into(), id.into());
         }
@@ -147,6 +159,15 @@ mod tests {
             &[(
                 "dhcpv6",
                 json!({"type": "solicit", "id": 258, "client_id": "ab:cd", "client_fqdn": "pc"}),
+            )],
+        );
+        kit::check_datagrams_to(
+            547,
+            &[(0, b"\x0e\x00\x01\x02\0\x01\0\x02\xab\xcd")],
+            Some("dhcpv6"),
+            &[(
+                "dhcpv6",
+                json!({"type": "leasequery", "id": 258, "client_id": "ab:cd"}),
             )],
         );
         kit::check_datagrams_to(547, &[(0, b"\x01\x00\x01\x02\0\x01\0\x09\xab\xcd")], None, &[]);
