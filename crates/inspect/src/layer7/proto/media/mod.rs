@@ -18,7 +18,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &calls::Mgcp,
     &calls::SKINNY,
     &talk::DISCORD,
-    &talk::MPEG_TS,
     &talk::TEAMSPEAK,
     &talk::ZOOM,
 ];

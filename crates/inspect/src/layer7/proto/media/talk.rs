@@ -1,4 +1,4 @@
-//! Voice and video of applications with a protocol of their own, and streams of MPEG.
+//! Voice and video of applications with a protocol of their own.
 
 use crate::layer7::protocol::{Named, Transport, Verdict};
 
@@ -55,29 +55,6 @@ pub(super) const ZOOM: Named = Named {
     },
 };
 
-/// MPEG transport streams without RTP (ISO/IEC 13818-1).
-pub(super) const MPEG_TS: Named = Named {
-    name: "mpeg-ts",
-    ports: &[1234],
-    transports: UDP,
-    probe: |seen| {
-        const PACKET_LEN: usize = 188;
-        let bytes = seen.newest();
-        let is_stream = !bytes.is_empty()
-            && bytes.len().is_multiple_of(PACKET_LEN)
-            && bytes.chunks_exact(PACKET_LEN).all(|packet| packet[0] == 0x47);
-        let has_earlier = seen
-            .earlier
-            .iter()
-            .any(|earlier| earlier.head().first() == Some(&0x47));
-        match (is_stream, bytes.len() > PACKET_LEN || has_earlier) {
-            (true, true) => Verdict::CERTAIN,
-            (true, false) => Verdict::NeedMore,
-            _ => Verdict::No,
-        }
-    },
-};
-
 #[cfg(test)]
 mod tests {
     use crate::layer7::kit;
@@ -90,8 +67,5 @@ mod tests {
         let join = b"\x01\0\x03\xc8\x4a\xc4\x52\x87\x18\xcd\xa2\xb8\x47\x7a\x1b\x89\x9f";
         kit::check_datagrams_to(8801, &[(0, join)], Some("zoom"), &[]);
         kit::check_datagrams(&[(0, join)], None, &[]);
-        let mut packet = [0; 188];
-        packet[0] = 0x47;
-        kit::check_datagrams(&[(0, &packet), (0, &packet)], Some("mpeg-ts"), &[]);
     }
 }
