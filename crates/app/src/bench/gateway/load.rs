@@ -22,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use serde::{Deserialize, Serialize};
 
+use super::answer::{Read, holds_token, whole};
 use super::process;
 use crate::lab::random::Random;
 
@@ -36,6 +37,10 @@ const WAITING_MAX: usize = 100_000;
 const SAMPLES_MAX: usize = 4_000_000;
 /// Longest pause before a connection's next stream.
 const PAUSE_MAX_MS: u32 = 50;
+/// How long `--until-open` waits beyond the time given.
+const OPENING_MAX: Duration = Duration::from_secs(60);
+/// How often it looks whether they are.
+const OPENING_POLL: Duration = Duration::from_millis(50);
 /// The token of the timer among those of connections.
 const TIMER: u64 = u64::MAX;
 const EVENTS: usize = 256;
@@ -64,6 +69,9 @@ pub(crate) struct LoadArgs {
     rate: Option<f64>,
     #[arg(long, conflicts_with = "rate")]
     stream: bool,
+    /// Go on, a while at most, until every connection has a stream under way
+    #[arg(long, requires = "stream")]
+    until_open: bool,
     /// Processes whose processor time and memory are told
     #[arg(long)]
     pid: Vec<u32>,
@@ -224,7 +232,9 @@ impl<'a> Load<'a> {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             let now = Instant::now();
-            if now >= until {
+            let is_opening =
+                || self.args.until_open && now < until + OPENING_MAX && self.n_open() < self.conns.len();
+            if now >= until && !is_opening() {
                 break;
             }
             if !self.is_counting && now >= counting_from {
@@ -232,7 +242,11 @@ impl<'a> Load<'a> {
                 cpu = (process::cpu_seconds(&self.args.pid), process::own_cpu_seconds());
             }
             // What is due now.
-            let mut wake = if self.is_counting { until } else { counting_from };
+            let mut wake = match self.is_counting {
+                false => counting_from,
+                true if now < until => until,
+                true => now + OPENING_POLL,
+            };
             if let Some(rate) = self.args.rate {
                 while next_due <= now {
                     if self.waiting.len() < WAITING_MAX {
@@ -281,13 +295,18 @@ impl<'a> Load<'a> {
         self.found.cpu_seconds = process::cpu_seconds(&self.args.pid) - cpu.0;
         self.found.load_cpu_seconds = process::own_cpu_seconds() - cpu.1;
         self.found.resident_bytes = process::resident_bytes(&self.args.pid);
-        let is_open = |conn: &&Conn| matches!(conn.state, State::Streaming { .. });
-        self.found.open_streams = self.conns.iter().filter(is_open).count() as u64;
+        self.found.open_streams = self.n_open() as u64;
         self.found.not_sent += self.waiting.len() as u64;
         self.found.latency_us = Percentiles::of(self.latencies);
         self.found.first_us = Percentiles::of(self.firsts);
         self.found.gap_us = Percentiles::of(self.gaps);
         Ok(self.found)
+    }
+
+    /// Streams that have begun and not ended.
+    fn n_open(&self) -> usize {
+        let is_open = |conn: &&Conn| matches!(conn.state, State::Streaming { .. });
+        self.conns.iter().filter(is_open).count()
     }
 
     /// Times between requests of many independent clients (exponential).
@@ -445,99 +464,9 @@ fn request(args: &LoadArgs) -> Vec<u8> {
     .into_bytes()
 }
 
-/// How far an answer is read.
-#[derive(Debug, PartialEq, Eq)]
-enum Read {
-    Part,
-    /// The head, and so many bytes of the body.
-    Head {
-        body: usize,
-    },
-    Whole,
-}
-
-/// Looks at the bytes of one answer (RFC 9112, as far as servers of a bench use it).
-fn whole(bytes: &[u8]) -> Result<Read, String> {
-    let Some(head) = memmem::find(bytes, b"\r\n\r\n") else {
-        return Ok(Read::Part);
-    };
-    let (head, body) = (&bytes[..head], &bytes[head + 4..]);
-    if !head.starts_with(b"HTTP/1.1 200") {
-        let text = String::from_utf8_lossy(bytes);
-        let said: String = text.chars().take(600).collect();
-        return Err(format!("expected status 200, found: {said}"));
-    }
-    let fields = || {
-        head.split(|&byte| byte == b'\n').filter_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            Some((&line[..colon], line[colon + 1..].trim_ascii()))
-        })
-    };
-    let length = fields().find(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-    let Some((_, length)) = length else {
-        // Chunked.
-        return Ok(if body.ends_with(b"\r\n0\r\n\r\n") {
-            Read::Whole
-        } else {
-            Read::Head { body: body.len() }
-        });
-    };
-    let length: Option<usize> = std::str::from_utf8(length)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let length = length.ok_or("content-length is not a number")?;
-    match body.len().cmp(&length) {
-        std::cmp::Ordering::Less => Ok(Read::Head { body: body.len() }),
-        std::cmp::Ordering::Equal => Ok(Read::Whole),
-        std::cmp::Ordering::Greater => Err("an answer is longer than its content-length".to_owned()),
-    }
-}
-
-/// Whether a stream of Chat Completions has a delta with text in it. The first chunk tells the role alone, with an
-/// empty text; some send it long before the first token.
-fn holds_token(stream: &[u8]) -> bool {
-    const FIELD: &[u8] = b"\"content\":";
-    memmem::find_iter(stream, FIELD).any(|at| {
-        let value = stream[at + FIELD.len()..].trim_ascii_start();
-        matches!(value, [b'"', first, ..] if *first != b'"')
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_text_not_a_role() {
-        let check = |stream: &str, expected: bool| {
-            assert_eq!(holds_token(stream.as_bytes()), expected, "{stream}");
-        };
-        let role = r#"data: {"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
-        check(role, false);
-        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":"), false);
-        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":\""), false);
-        check(&format!("{role}\n\ndata: {{\"delta\":{{\"content\":\"A"), true);
-        check(r#"{"delta":{"content": "A"}}"#, true);
-        check(r#"{"delta":{"content":null}}"#, false);
-    }
-
-    #[test]
-    fn answers_end_where_they_say() {
-        let check = |text: &str, expected: Result<Read, &str>| match (whole(text.as_bytes()), expected) {
-            (Err(found), Err(words)) => assert!(found.contains(words), "{found}"),
-            (found, expected) => assert_eq!(found, expected.map_err(str::to_owned), "{text}"),
-        };
-        let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
-        check("HTTP/1.1 200 OK\r\n", Ok(Read::Part));
-        check(head, Ok(Read::Head { body: 0 }));
-        check(&format!("{head}abc"), Ok(Read::Head { body: 3 }));
-        check(&format!("{head}abcd"), Ok(Read::Whole));
-        check(&format!("{head}abcde"), Err("longer"));
-        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
-        check(chunked, Ok(Read::Head { body: 8 }));
-        check(&format!("{chunked}0\r\n\r\n"), Ok(Read::Whole));
-        check("HTTP/1.1 429 Slow\r\n\r\nlater", Err("later"));
-    }
 
     #[test]
     fn percentiles_in_microseconds() {

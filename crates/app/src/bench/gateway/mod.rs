@@ -5,6 +5,7 @@
 //! ([`load`]) is another. In each slice every program takes its turn, so that a noisy moment hits all; medians of
 //! the slices are compared, as ratios to nginx in the same run.
 
+mod answer;
 pub(super) mod load;
 mod peers;
 mod process;
@@ -27,10 +28,10 @@ use servers::{MODEL, Place, Server};
 const STREAM_MODEL: &str = "sim-drip-20+sim-tokens-40";
 /// The model of one stream at a time: short, so that a slice has more than a few first tokens.
 const SHORT_STREAM_MODEL: &str = "sim-drip-20+sim-tokens-5";
-/// The model of slow streams, which last longer than they are watched.
-const SLOW_MODEL: &str = "sim-drip-500+sim-tokens-4000";
+/// The model of slow streams, which last longer than they are watched (200 s).
+const SLOW_MODEL: &str = "sim-drip-500+sim-tokens-400";
 const SLOW_STREAMS: usize = 1000;
-/// Time until all slow streams are open and have had pieces.
+/// Time for all slow streams to open and have pieces; it goes on while some are not open.
 const SLOW_SECONDS: f64 = 5.0;
 /// Connections that the open loop may use.
 const OPEN_CONNECTIONS: usize = 256;
@@ -304,8 +305,11 @@ fn ask(place: &Place, server: &Server, case: Case, seconds: f64) -> anyhow::Resu
         Case::Open { rate } => {
             command.args(["--rate", &rate.to_string()]);
         }
-        Case::Streams { .. } | Case::Memory => {
+        Case::Streams { .. } => {
             command.arg("--stream");
+        }
+        Case::Memory => {
+            command.args(["--stream", "--until-open"]);
         }
     }
     let output = command
