@@ -31,7 +31,7 @@ impl Protocol for Pop3 {
     }
 
     fn probe(&self, seen: &Seen<'_>) -> Verdict {
-        const COMMANDS: [&[u8]; 6] = [b"APOP ", b"STLS\r\n", b"UIDL", b"CAPA\r\n", b"USER ", b"AUTH "];
+        const COMMANDS: [&[u8]; 5] = [b"APOP ", b"STLS\r\n", b"UIDL", b"CAPA\r\n", b"USER "];
         let server = match seen.server() {
             [] => Fit::More,
             bytes => Fit::begins_any(bytes, &[b"+OK ", b"+OK\r\n", b"-ERR "]),
@@ -41,8 +41,12 @@ impl Protocol for Pop3 {
             bytes => Fit::begins_any(bytes, &COMMANDS),
         };
         let fit = match (client, server) {
-            // Redis answers so too, but does not speak first.
-            (Fit::More, Fit::Certain) if seen.client().is_empty() && seen.is_from_start => Fit::Certain,
+            // Redis answers so too, but says no more on the line.
+            (Fit::More, Fit::Certain)
+                if seen.client().is_empty() && seen.is_from_start && seen.server().starts_with(b"+OK ") =>
+            {
+                Fit::Certain
+            }
             (Fit::Certain, Fit::Certain) => Fit::Certain,
             (_, Fit::Certain) if seen.has_port(110) => Fit::Likely,
             (Fit::Certain, Fit::More) if seen.has_port(110) => Fit::Likely,

@@ -31,7 +31,16 @@ impl Protocol for Smtp {
         let has_port = PORTS.iter().any(|&port| seen.has_port(port));
         let client = match seen.client() {
             [] => Fit::More,
-            bytes => Fit::begins_any(bytes, &COMMANDS),
+            bytes => match Fit::begins_any(bytes, &COMMANDS) {
+                Fit::Certain => Fit::Certain,
+                // Others say so too.
+                fit if has_port => match Fit::begins_any(bytes, &[b"QUIT\r\n", b"RSET\r\n", b"STARTTLS\r\n"])
+                {
+                    Fit::Certain => Fit::Likely,
+                    other => fit.max(other),
+                },
+                fit => fit,
+            },
         };
         let server = match seen.server() {
             [] => Fit::More,
@@ -41,7 +50,7 @@ impl Protocol for Smtp {
             (Fit::Certain, _) | (_, Fit::Certain) => Fit::Certain,
             (_, Fit::No) => Fit::No,
             (Fit::No, Fit::More) => Fit::No,
-            (_, server) => server,
+            (client, server) => client.min(Fit::Likely).max(server),
         };
         fit.verdict()
     }

@@ -53,6 +53,8 @@ struct Stream {
     has_credential: bool,
     /// By side: a body that is a message of DNS, as far as it came.
     dns: [Option<Vec<u8>>; 2],
+    /// The question, told if no answer repeats it.
+    asked: Option<Vec<u8>>,
 }
 
 impl Session for Http2Session {
@@ -124,7 +126,7 @@ impl Session for Http2Session {
 
     fn finish(&mut self, out: &mut Out<'_>) {
         for (_, stream) in std::mem::take(&mut self.streams) {
-            stream.tell(out);
+            self.tell(stream, out);
         }
     }
 }
@@ -202,7 +204,7 @@ impl Http2Session {
                 let name = code.map(|code| frame::error_name(u32::from_be_bytes(*code)));
                 if let Some(mut stream) = self.streams.remove(&header.stream) {
                     half_of(&mut stream.http, side).error_code = name;
-                    stream.tell(out);
+                    self.tell(stream, out);
                 }
                 Ok(())
             }
@@ -230,12 +232,11 @@ impl Http2Session {
         } else {
             stream.response(&fields, out);
         }
-        let asked = stream.asked_in_url();
-        if asked.is_some() || stream.dns.iter().any(Option::is_some) {
-            turn_into_doh(out);
+        if let Some(asked) = stream.asked_in_url() {
+            stream.asked = Some(asked);
         }
-        if let Some(message) = asked {
-            self.dns_message(Side::Client, &message, out);
+        if stream.asked.is_some() || stream.dns.iter().any(Option::is_some) {
+            turn_into_doh(out);
         }
         if block.is_end_of_stream {
             self.end(side, block.stream, out);
@@ -248,7 +249,7 @@ impl Http2Session {
             && !self.streams.contains_key(&id)
             && let Some((_, oldest)) = self.streams.pop_first()
         {
-            oldest.tell(out);
+            self.tell(oldest, out);
         }
         self.streams.entry(id).or_insert_with(|| Stream {
             http: record::Http {
@@ -279,18 +280,32 @@ impl Http2Session {
 
     /// A side will send no more on a stream.
     fn end(&mut self, side: Side, id: u32, out: &mut Out<'_>) {
-        let message = self
-            .streams
-            .get_mut(&id)
-            .and_then(|stream| stream.dns[side.index()].take());
-        if let Some(message) = message {
-            self.dns_message(side, &message, out);
+        match side {
+            Side::Client => {
+                if let Some(stream) = self.streams.get_mut(&id)
+                    && let Some(message) = stream.dns[0].take()
+                {
+                    stream.asked = Some(message);
+                }
+            }
+            Side::Server => {
+                if let Some(mut stream) = self.streams.remove(&id) {
+                    if let Some(message) = stream.dns[1].take().filter(|message| !message.is_empty()) {
+                        stream.asked = None;
+                        self.dns_message(Side::Server, &message, out);
+                    }
+                    self.tell(stream, out);
+                }
+            }
         }
-        if side == Side::Server
-            && let Some(stream) = self.streams.remove(&id)
-        {
-            stream.tell(out);
+    }
+
+    /// A stream is over, or nothing more is seen of it.
+    fn tell(&mut self, mut stream: Stream, out: &mut Out<'_>) {
+        if let Some(asked) = stream.asked.take() {
+            self.dns_message(Side::Client, &asked, out);
         }
+        out.record_of(Side::Client, Record::Http(Box::new(stream.http)));
     }
 
     /// Hands a message to the parser of DNS, with the length before it that DNS over TCP has.
@@ -344,10 +359,6 @@ impl Stream {
         let (_, rest) = self.http.url.as_deref()?.split_once("dns-query?dns=")?;
         let end = rest.find('&').unwrap_or(rest.len());
         URL_SAFE_NO_PAD.decode(rest[..end].trim_end_matches('=')).ok()
-    }
-
-    fn tell(self, out: &mut Out<'_>) {
-        out.record_of(Side::Client, Record::Http(Box::new(self.http)));
     }
 
     fn request(&mut self, fields: &[Field], out: &mut Out<'_>) {
