@@ -39,4 +39,7 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::FIX,
     &small::ZABBIX,
     &small::RAFT,
+    &small::SMPP,
+    &small::Z3950,
+    &small::DICOM,
 ];

@@ -151,6 +151,66 @@ fn any_magic(seen: &Seen<'_>, magics: &[&[u8]]) -> Verdict {
     })
 }
 
+/// SMPP: the length, one of the binds, no status, a number, and who binds.
+pub(super) static SMPP: Named = Named {
+    name: "smpp",
+    ports: &[2775],
+    transports: &[Transport::Tcp],
+    probe: |seen| {
+        seen.opened_by_either(|bytes| {
+            let is_begun = match *bytes {
+                [a, ..] if a != 0 => false,
+                [_, _, high, ..] if high != 0 => false,
+                [_, _, _, len, ..] if !(23..=120).contains(&len) => false,
+                [_, _, _, _, a, b, c, kind, ..] if [a, b, c] != [0; 3] || !matches!(kind, 1 | 2 | 9) => false,
+                [_, _, _, _, a, ..] if a != 0 => false,
+                _ => bytes.get(8..12).is_none_or(|status| status == [0; 4]),
+            };
+            match bytes.get(16) {
+                Some(first) if is_begun && (first.is_ascii_graphic() || *first == 0) => Verdict::CERTAIN,
+                None if is_begun => Verdict::NeedMore,
+                _ => Verdict::No,
+            }
+        })
+    },
+};
+
+/// Z39.50: a request to begin (tag 20), with the protocol's version and options.
+pub(super) static Z3950: Named = Named {
+    name: "z3950",
+    ports: &[210],
+    transports: &[Transport::Tcp],
+    probe: |seen| {
+        seen.opened_by_either(|bytes| match *bytes {
+            [0xb4, len, 0x83, 2 | 3, ..] if (12..0x80).contains(&len) => Verdict::CERTAIN,
+            [0xb4, 0x81, 0x80..=0xff, 0x83, 2 | 3, ..] => Verdict::CERTAIN,
+            [0xb4, ..] if bytes.len() < 5 => Verdict::NeedMore,
+            _ => Verdict::No,
+        })
+    },
+};
+
+/// DICOM: a request for an association, version 1, and names padded with blanks.
+pub(super) static DICOM: Named = Named {
+    name: "dicom",
+    ports: &[104, 11112],
+    transports: &[Transport::Tcp],
+    probe: |seen| {
+        seen.opened_by_either(|bytes| {
+            let is_begun = bytes[0] == 1 && bytes.get(1..4).is_none_or(|zero| zero == [0; 3]);
+            match bytes.get(6..11) {
+                Some([0, 1, 0, 0, first]) if is_begun && first.is_ascii_graphic() => Verdict::CERTAIN,
+                None if is_begun
+                    || bytes.len() < 4 && bytes[0] == 1 && bytes[1..].iter().all(|&byte| byte == 0) =>
+                {
+                    Verdict::NeedMore
+                }
+                _ => Verdict::No,
+            }
+        })
+    },
+};
+
 /// Raft as the C library of that name has it: a type and an id, each in eight bytes with the lowest first, and
 /// in the first message an address.
 pub(super) static RAFT: Named = Named {
@@ -211,6 +271,15 @@ mod tests {
         check(0, b"\x0bMSH|^~\\&|", Some("hl7"));
         check(0, b"8=FIX.4.2\x019=", Some("fix"));
         check(0, b"ZBXD\x01", Some("zabbix"));
+        check(
+            0,
+            b"\0\0\0\x1f\0\0\0\x09\0\0\0\0\0\0\0\x01user\0pw\0\0\x34\0\0\0",
+            Some("smpp"),
+        );
+        check(0, b"\0\0\0\x1f\0\0\0\x07\0\0\0\0\0\0\0\x01user\0pw\0", None);
+        check(0, b"\xb4\x30\x83\x02\x05\xe0\x84", Some("z3950"));
+        check(0, b"\x01\0\0\0\0\xce\0\x01\0\0ANY-SCP         ", Some("dicom"));
+        check(0, b"\x01\0\0\0\0\xce\0\x02\0\0ANY-SCP         ", None);
         let raft = b"\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\x00127.0.0.1:9001\0\0";
         assert_eq!(kit::stream(&[(0, raft)]).insight.app, Some("raft"));
     }

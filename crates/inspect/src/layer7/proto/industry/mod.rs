@@ -32,4 +32,8 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::DOIP,
     &small::BFCP,
     &small::SYNCHROPHASOR,
+    &small::HISLIP,
+    &small::ADS,
+    &small::EGD,
+    &small::ETHERSBUS,
 ];

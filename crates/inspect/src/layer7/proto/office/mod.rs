@@ -33,7 +33,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::ISCSI,
     &small::AFP,
     &small::JETDIRECT,
-    &small::BJNP,
     &small::NOTES,
     &small::HPVIRTGRP,
 ];

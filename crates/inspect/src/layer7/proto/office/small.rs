@@ -171,23 +171,6 @@ pub(super) static JETDIRECT: Named = Named {
     probe: |seen| begins(seen, Side::Client, &[b"\x1b%-12345X", b"@PJL "]),
 };
 
-/// Canon's printers and scanners: BJNP and its kin.
-pub(super) static BJNP: Named = Named {
-    name: "bjnp",
-    ports: &[8610, 8611, 8612, 8613],
-    transports: &[Transport::Udp],
-    probe: |seen| match *seen.newest() {
-        [b'B' | b'M', b'J' | b'F', b'N', b'P' | b'B', kind, ..] if seen.newest().len() >= 16 => {
-            Verdict::certain(if kind & 0x80 != 0 {
-                seen.side.other()
-            } else {
-                seen.side
-            })
-        }
-        _ => Verdict::No,
-    },
-};
-
 /// HP's virtual groups: a kind (the client's 0x16, the server's 0x17), the length behind both, a zero.
 pub(super) static HPVIRTGRP: Named = Named {
     name: "hp-virtgrp",
@@ -271,7 +254,6 @@ mod tests {
         check(0, b"\x01\0\0\0\x01\0\0\0\x08\x09", None);
         check(1, b"\x7f\x7fICA\0", Some("citrix"));
         check(0, b"\x1b%-12345X@PJL JOB\r\n", Some("jetdirect"));
-        kit::check_datagrams(&[(0, b"BJNP\x02\x01\0\0\x17\xa4\0\0\0\0\0\0")], Some("bjnp"), &[]);
         let mut login = vec![0x43, 0x87, 0, 0, 0, 0, 0, 0x20];
         login.resize(48, 0);
         login.extend(b"InitiatorName=iqn.x\0");
