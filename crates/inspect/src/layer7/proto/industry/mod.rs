@@ -1,5 +1,6 @@
 //! Plants, grids, buildings and vehicles.
 
+mod controllers;
 mod dnp3;
 mod enip;
 mod modbus;
@@ -32,8 +33,8 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &small::DOIP,
     &small::BFCP,
     &small::SYNCHROPHASOR,
-    &small::HISLIP,
-    &small::ADS,
-    &small::EGD,
-    &small::ETHERSBUS,
+    &controllers::HISLIP,
+    &controllers::ADS,
+    &controllers::EGD,
+    &controllers::ETHERSBUS,
 ];
