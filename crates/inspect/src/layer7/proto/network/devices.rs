@@ -1,24 +1,8 @@
-//! Finding and steering devices: Canon's BJNP, Ubiquiti's and TP-Link's own protocols, CoAP, and the Rx of
+//! Finding and steering devices: Ubiquiti's and TP-Link's own protocols, CoAP, and the Rx of
 //! AFS.
 
 use crate::layer7::protocol::{Named, Transport, Verdict};
 use crate::layer7::reader::Reader;
-
-/// Canon's printers and scanners.
-pub(super) const BJNP: Named = Named {
-    name: "bjnp",
-    ports: &[8610, 8611, 8612, 8613, 8614],
-    transports: &[Transport::Udp],
-    probe: |seen| {
-        const NAMES: [&[u8; 4]; 5] = [b"BJNP", b"BJNB", b"BNJB", b"PNJB", b"MFNP"];
-        let name = seen.newest().first_chunk::<4>();
-        if name.is_some_and(|name| NAMES.contains(&name)) && seen.newest().len() >= 16 {
-            Verdict::CERTAIN
-        } else {
-            Verdict::No
-        }
-    },
-};
 
 /// Ubiquiti's discovery.
 pub(super) const UBIQUITI: Named = Named {
@@ -179,7 +163,6 @@ mod tests {
 
     #[test]
     fn recognised() {
-        kit::check_datagrams(&[(0, b"BJNP\x01\x01\0\0\0\0\0\0\0\0\0\0")], Some("bjnp"), &[]);
         kit::check_datagrams(&[(0, b"\x02\x06\0\x05\x0b\0\x02ab")], Some("ubnt-discovery"), &[]);
         let mut key = 171;
         let shp: Vec<u8> = b"{\"system\":{\"get_sysinfo\":{}}}"

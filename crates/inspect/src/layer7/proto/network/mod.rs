@@ -30,7 +30,6 @@ pub(super) const ALL: &[&dyn Protocol] = &[
     &access::GTP,
     &access::PFCP,
     &access::TACACS,
-    &devices::BJNP,
     &devices::COAP,
     &devices::RX,
     &devices::TPLINK,

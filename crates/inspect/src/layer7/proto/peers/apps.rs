@@ -89,33 +89,6 @@ pub(super) const TEAMVIEWER: Named = Named {
     },
 };
 
-/// NoMachine: both ends say what they speak.
-pub(super) const NOMACHINE: Named = Named {
-    name: "nomachine",
-    ports: &[4000],
-    transports: TCP,
-    probe: |seen| seen.opened_by_either(|bytes| verdict(begin(bytes, b"NXSH-"))),
-};
-
-/// Radmin: the first message and its answer.
-pub(super) const RADMIN: Named = Named {
-    name: "radmin",
-    ports: &[4899],
-    transports: TCP,
-    probe: |seen| {
-        if !seen.has_port(4899) {
-            return Verdict::No;
-        }
-        let hello = begins(seen, Side::Client, b"\x01\0\0\0\x01\0\0\0\x08\x08");
-        let login = begins(seen, Side::Client, b"\x01\0\0\0\x05\0\0\x02\x27\x27");
-        match (hello, login) {
-            (Some(true), _) | (_, Some(true)) => Verdict::CERTAIN,
-            (None, _) | (_, None) => Verdict::NeedMore,
-            _ => Verdict::No,
-        }
-    },
-};
-
 /// Ookla's Speedtest: both ends greet.
 pub(super) const OOKLA: Named = Named {
     name: "ookla",
@@ -285,15 +258,8 @@ mod tests {
         );
         kit::check_stream(&[(0, b"WARNING: no")], None, &[]);
         check_to(5938, &[(0, b"\x17\x24\x0a\x20\0\0")], Some("teamviewer"));
-        kit::check_stream(&[(0, b"NXSH-8.10.1\n")], Some("nomachine"), &[]);
-        check_to(4899, &[(0, b"\x01\0\0\0\x01\0\0\0\x08\x08")], Some("radmin"));
         kit::check_stream(&[(0, b"HI\n"), (1, b"HELLO 2.9 (2.9.2)\n")], Some("ookla"), &[]);
         kit::check_stream(&[(0, b"NOSA\0\x60\x01\x01")], Some("avast"), &[]);
-        check_to(
-            4899,
-            &[(0, b"\x01\0\0\0\x05\0\0\x02\x27\x27\x02")],
-            Some("radmin"),
-        );
         let message = b"\x11\x02\0\x13\x08\x03\0\0\x36\x9e";
         check_to(11095, &[(0, message)], Some("nest-log-sink"));
         check_to(9, &[(0, message)], None);
