@@ -66,6 +66,7 @@ pub struct Defrag {
     /// The oldest first; may name some that are gone.
     order: VecDeque<Key>,
     held: usize,
+    given_up: Vec<Part>,
     counters: Counters,
 }
 
@@ -76,6 +77,24 @@ pub struct Whole {
     pub frame: Vec<u8>,
 }
 
+/// What became of a fragment.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It waits for others.
+    Held,
+    Whole(Whole),
+    /// It says impossible things, or was captured in part.
+    Unusable,
+}
+
+/// The first fragment of a datagram of which others are missing.
+#[derive(Debug)]
+pub struct Part {
+    pub whole: Whole,
+    pub interface: u32,
+    pub ts_ns: u64,
+}
+
 impl Defrag {
     /// What was put together and what was not.
     #[must_use]
@@ -84,19 +103,19 @@ impl Defrag {
     }
 
     /// One more fragment, captured in `data`; the datagram if it was the last that was missing.
-    pub fn add(&mut self, packet: &Packet, data: &[u8], interface: u32, ts_ns: u64) -> Option<Whole> {
+    pub fn add(&mut self, packet: &Packet, data: &[u8], interface: u32, ts_ns: u64) -> Outcome {
         let (from, end) = (usize::from(packet.l4_at), packet.l3_end as usize);
         let offset = packet.frag_offset;
         let (Some(bytes), Some(has_more)) = (data.get(from..end), has_more(packet, data)) else {
             self.counters.unusable_fragments += 1;
-            return None;
+            return Outcome::Unusable;
         };
         let fragment_end = usize::from(offset) + bytes.len();
         // All but the last hold a multiple of eight bytes, for offsets are counted so.
         let is_odd = has_more && !bytes.len().is_multiple_of(8);
         if bytes.is_empty() || is_odd || fragment_end > DATAGRAM_LEN_MAX - HEADER_LEN_MAX {
             self.counters.unusable_fragments += 1;
-            return None;
+            return Outcome::Unusable;
         }
         let key = Key {
             src: packet.src,
@@ -112,7 +131,7 @@ impl Defrag {
         };
         let is_late = |datagram: &Datagram| ts_ns.abs_diff(datagram.first_ns) > PATIENCE_NS;
         if self.datagrams.get(&key).is_some_and(is_late) {
-            self.drop(&key);
+            self.give_up(&key);
             self.counters.timeouts += 1;
         }
         if !self.datagrams.contains_key(&key) {
@@ -123,11 +142,11 @@ impl Defrag {
             ..Datagram::default()
         });
         match datagram.add(offset, bytes, has_more) {
-            Added::Again => return None,
+            Added::Again => return Outcome::Held,
             Added::Contradicts => {
-                self.drop(&key);
+                self.give_up(&key);
                 self.counters.overlaps += 1;
-                return None;
+                return Outcome::Held;
             }
             Added::New => self.held += bytes.len(),
         }
@@ -136,9 +155,49 @@ impl Defrag {
             self.drop(&key);
         }
         self.make_room();
-        let whole = put_together(&key, &whole?)?;
-        self.counters.datagrams += 1;
-        Some(whole)
+        match whole.and_then(|bytes| put_together(&key, &bytes, false)) {
+            Some(whole) => {
+                self.counters.datagrams += 1;
+                Outcome::Whole(whole)
+            }
+            None => Outcome::Held,
+        }
+    }
+
+    /// First fragments of what will never be whole, since the last call: they still say what most of
+    /// their messages are of. IPv4 only.
+    pub fn given_up(&mut self) -> std::vec::Drain<'_, Part> {
+        self.given_up.drain(..)
+    }
+
+    /// Gives up all that waits, in the order it came.
+    pub fn finish(&mut self) {
+        let mut keys: Vec<(u64, Key)> = self
+            .datagrams
+            .iter()
+            .map(|(key, datagram)| (datagram.first_ns, *key))
+            .collect();
+        keys.sort_by_key(|(first_ns, key)| (*first_ns, key.id));
+        self.counters.timeouts += keys.len() as u64;
+        for (_, key) in keys {
+            self.give_up(&key);
+        }
+        self.order.clear();
+    }
+
+    fn give_up(&mut self, key: &Key) {
+        if key.family == 4
+            && let Some(datagram) = self.datagrams.get(key)
+            && let Some((0, bytes)) = datagram.fragments.first()
+            && let Some(whole) = put_together(key, bytes, true)
+        {
+            self.given_up.push(Part {
+                whole,
+                interface: key.interface,
+                ts_ns: datagram.first_ns,
+            });
+        }
+        self.drop(key);
     }
 
     fn drop(&mut self, key: &Key) {
@@ -153,7 +212,7 @@ impl Defrag {
                 return;
             };
             if self.datagrams.contains_key(&oldest) {
-                self.drop(&oldest);
+                self.give_up(&oldest);
                 self.counters.evicted += 1;
             }
         }
@@ -234,12 +293,13 @@ fn has_more(packet: &Packet, data: &[u8]) -> Option<bool> {
 const HEADER_LEN_MAX: usize = 40;
 
 /// The datagram with a plain IP header before it, parsed as any frame.
-fn put_together(key: &Key, bytes: &[u8]) -> Option<Whole> {
+fn put_together(key: &Key, bytes: &[u8], has_more: bool) -> Option<Whole> {
     let len = bytes.len() as u16;
     let mut frame = Vec::with_capacity(bytes.len() + HEADER_LEN_MAX);
     if key.family == 4 {
         let [l0, l1] = (len + 20).to_be_bytes();
-        frame.extend([0x45, 0, l0, l1, 0, 0, 0, 0, 64, key.protocol, 0, 0]);
+        let flags = if has_more { 0x20 } else { 0 };
+        frame.extend([0x45, 0, l0, l1, 0, 0, flags, 0, 64, key.protocol, 0, 0]);
         for address in [key.src, key.dst] {
             match address.to_ip(4) {
                 std::net::IpAddr::V4(v4) => frame.extend(v4.octets()),

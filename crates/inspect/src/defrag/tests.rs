@@ -47,7 +47,7 @@ fn feed(
         let packet =
             wire::parse(frame.as_slice(), Start::of(Link::Raw, frame.len() as u32)).expect("a packet");
         assert!(is_fragment(&packet));
-        if let Some(whole) = defrag.add(&packet, &frame, 0, at as u64 * step_ns) {
+        if let Outcome::Whole(whole) = defrag.add(&packet, &frame, 0, at as u64 * step_ns) {
             assert_eq!((whole.packet.src_port, whole.packet.dst_port), (40_000, 53));
             assert_eq!(whole.packet.src, packet.src);
             assert_eq!(whole.packet.notes, 0);
@@ -112,6 +112,9 @@ fn late_and_impossible_fragments() {
     let mut defrag = Defrag::default();
     assert!(feed(&mut defrag, &[a, b], frame4, PATIENCE_NS + 1).is_empty());
     assert_eq!(defrag.counters().timeouts, 1);
+    assert_eq!(defrag.given_up().count(), 1);
+    defrag.finish();
+    assert_eq!((defrag.given_up().count(), defrag.held), (0, 0));
     let unusable = Counters {
         unusable_fragments: 1,
         ..NONE
@@ -122,7 +125,10 @@ fn late_and_impossible_fragments() {
     let frame = frame4(a);
     let packet = wire::parse(frame.as_slice(), Start::of(Link::Raw, frame.len() as u32)).expect("a packet");
     let mut defrag = Defrag::default();
-    assert!(defrag.add(&packet, &frame[..30], 0, 0).is_none());
+    assert!(matches!(
+        defrag.add(&packet, &frame[..30], 0, 0),
+        Outcome::Unusable
+    ));
     assert_eq!(defrag.counters().unusable_fragments, 1);
 }
 
@@ -136,9 +142,50 @@ fn memory_is_bounded() {
         frame[4..6].copy_from_slice(&(id as u16).to_be_bytes());
         let packet =
             wire::parse(frame.as_slice(), Start::of(Link::Raw, frame.len() as u32)).expect("a packet");
-        assert!(defrag.add(&packet, &frame, 0, 0).is_none());
+        assert!(matches!(defrag.add(&packet, &frame, 0, 0), Outcome::Held));
     }
     assert_eq!(defrag.datagrams.len(), DATAGRAMS_MAX);
     assert_eq!(defrag.counters().evicted, 100);
     assert_eq!(defrag.held, DATAGRAMS_MAX * bytes.len());
+}
+
+/// A time message in two fragments: no one of them says what the flow is.
+#[test]
+fn the_flow_table_reads_what_was_put_together() {
+    use crate::layer7;
+    use crate::table::{Config, FlowTable, Frame};
+    let mut bytes = vec![0x9c, 0x40, 0, 123, 0, 56, 0, 0, 0x23, 0, 6, 0xec];
+    bytes.resize(56, 0);
+    let mut table = FlowTable::new(Config {
+        layer7: Some(layer7::Config::default()),
+        ..Config::new(wire::flow::HashKeys([7; 14]))
+    });
+    for (at, piece) in [(24, &bytes[24..], false), (0, &bytes[..24], true)]
+        .into_iter()
+        .enumerate()
+    {
+        let data = frame4(piece);
+        table.add(&Frame {
+            ts_ns: at as u64,
+            linktype: 101,
+            interface: 0,
+            wire_len: data.len() as u32,
+            data: &data,
+        });
+    }
+    assert_eq!(table.defrag().datagrams, 1);
+    table.finish();
+    let flows: Vec<_> = table.take_ended().collect();
+    let apps: Vec<_> = flows
+        .iter()
+        .filter_map(|flow| flow.insight.as_ref()?.app)
+        .collect();
+    assert_eq!(apps, ["ntp"], "{flows:?}");
+    assert_eq!(
+        flows
+            .iter()
+            .map(|flow| flow.row.counts[0].packets() + flow.row.counts[1].packets())
+            .sum::<u64>(),
+        2
+    );
 }

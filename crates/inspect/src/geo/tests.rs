@@ -28,7 +28,12 @@ fn database(record: &[u8]) -> Vec<u8> {
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [&[0x40 | text.len() as u8], text.as_bytes()].concat()
+    // From 29 on the length has a byte of its own.
+    let head = match text.len() {
+        len @ 0..29 => vec![0x40 | len as u8],
+        len => vec![0x40 | 29, len as u8 - 29],
+    };
+    [&head, text.as_bytes()].concat()
 }
 
 fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {

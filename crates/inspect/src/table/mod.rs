@@ -20,7 +20,7 @@ pub mod timeout;
 #[cfg(test)]
 mod tests;
 
-use crate::defrag::{self, Defrag, is_fragment};
+use crate::defrag::{self, Defrag, Outcome, is_fragment};
 use crate::layer7::record::Arp;
 use crate::layer7::{self, Conn, Engine, Insight, Segment};
 use crate::record::FlowRecord;
@@ -245,6 +245,8 @@ impl FlowTable {
 
     /// Ends every flow, in the order of their last packets, then of their first.
     pub fn finish(&mut self) {
+        self.defrag.finish();
+        self.read_given_up();
         let now_ns = self.earliest_since_sweep_ns;
         let begin = self.ended.len();
         self.index.clear();
@@ -394,27 +396,49 @@ impl FlowTable {
             .row
             .account(direction, packet, Size::one(len), &StampedAt(frame.ts_ns));
         if let Some(engine) = self.engine.as_deref_mut() {
-            look(engine, entry, direction, packet, frame);
             if is_fragment(packet) {
-                self.add_fragment(packet, frame);
+                self.add_fragment(at, direction, packet, frame);
+            } else {
+                look(engine, entry, direction, packet, frame);
             }
         }
     }
 
-    /// Reads what a fragment completes, in the flow of its first fragment.
-    fn add_fragment(&mut self, packet: &Packet, frame: &Frame<'_>) {
-        let Some(whole) = self.defrag.add(packet, frame.data, frame.interface, frame.ts_ns) else {
-            return;
-        };
-        let (key, direction) = FlowKey::of(&whole.packet, frame.interface);
+    /// Reads what a fragment completes, and first fragments of what will not be whole.
+    fn add_fragment(&mut self, at: usize, direction: Direction, packet: &Packet, frame: &Frame<'_>) {
+        let outcome = self.defrag.add(packet, frame.data, frame.interface, frame.ts_ns);
+        match outcome {
+            Outcome::Whole(whole) => self.read_whole(&whole, frame.interface, frame.ts_ns),
+            Outcome::Unusable => {
+                if let Some(engine) = self.engine.as_deref_mut() {
+                    look(engine, &mut self.entries[at], direction, packet, frame);
+                }
+            }
+            Outcome::Held => {}
+        }
+        self.read_given_up();
+    }
+
+    fn read_given_up(&mut self) {
+        let parts: Vec<_> = self.defrag.given_up().collect();
+        for part in parts {
+            self.read_whole(&part.whole, part.interface, part.ts_ns);
+        }
+    }
+
+    /// Reads a datagram that was put together, in the flow of its first fragment.
+    fn read_whole(&mut self, whole: &defrag::Whole, interface: u32, ts_ns: u64) {
+        let (key, direction) = FlowKey::of(&whole.packet, interface);
         let entries = &self.entries;
-        let found = self.index.find(key.hash(&self.config.hash_keys), |&at| {
-            entries[at as usize].key == key
-        });
+        let hash = key.hash(&self.config.hash_keys);
+        let found = self.index.find(hash, |&at| entries[at as usize].key == key);
         if let (Some(&at), Some(engine)) = (found, self.engine.as_deref_mut()) {
             let frame = Frame {
+                ts_ns,
+                linktype: 0,
+                interface,
+                wire_len: whole.frame.len() as u32,
                 data: &whole.frame,
-                ..*frame
             };
             look(
                 engine,

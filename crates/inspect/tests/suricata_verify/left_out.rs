@@ -70,6 +70,10 @@ pub(crate) fn reason(test: &Test, check: &Check) -> Option<&'static str> {
     if let Some((_, reason)) = FIELDS.iter().find(field) {
         return Some(reason);
     }
+    // Its configuration has a seed, which the labels do not tell.
+    if test.name.contains("community-id") && check.wanted.contains_key("community_id") {
+        return Some("a seed of the community id");
+    }
     let text = |key: &str| check.wanted.get(key).and_then(Value::as_str);
     if check.wanted.get("flow.alerted") == Some(&Value::Bool(true)) {
         return Some("its rules raise alerts");

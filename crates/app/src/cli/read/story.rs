@@ -69,6 +69,7 @@ fn end(flow: &Found) -> String {
     let how = match record.tcp.map(|tcp| tcp.state) {
         Some(TcpState::Closed) => "closed",
         Some(TcpState::SynSent) => "never answered",
+        Some(TcpState::FinWait1 | TcpState::CloseWait) => "closed by one side",
         Some(_) => "still open when the capture ended",
         None => "over",
     };
