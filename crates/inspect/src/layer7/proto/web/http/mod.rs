@@ -89,7 +89,10 @@ pub(super) fn request(bytes: &[u8]) -> Fit {
     }
     let target = &bytes[method_len + 1..];
     let is_common = COMMON.contains(&&bytes[..=method_len]) && is_target(target);
+    // As for a line that is not whole: what is said of it must not depend on where it was cut.
+    let is_text = |text: &[u8]| text.iter().all(|&b| b == b'\r' || (b >= b' ' && b != 0x7f));
     match lines::first(bytes, FIRST_LINE_MAX) {
+        Line::Whole(line, _) if !is_common && !is_text(line) => Fit::No,
         Line::Whole(line, _) => match version(line) {
             Some(b'0' | b'1') => Fit::Certain,
             // The preface of HTTP/2 looks like a request.
@@ -100,7 +103,7 @@ pub(super) fn request(bytes: &[u8]) -> Fit {
         },
         Line::Long(_) if is_common => Fit::Certain,
         _ if is_common => Fit::Likely,
-        Line::More if target.iter().all(|&b| b == b'\r' || (b >= b' ' && b != 0x7f)) => Fit::More,
+        Line::More if is_text(target) => Fit::More,
         _ => Fit::No,
     }
 }

@@ -304,3 +304,13 @@ fn others_are_not_http() {
         assert_ne!(kit::stream(&[(0, other)]).insight.app, Some("http"));
     }
 }
+
+/// Found by the fuzzer: the line was a request whole, and none while it came.
+#[test]
+fn a_line_with_control_characters_is_no_request_however_it_is_cut() {
+    check(
+        &[(0, b"RR inval\0\x01GET /ws HTTP/1.1\r\nHost: a\r\n\r\n")],
+        None,
+        &[],
+    );
+}
