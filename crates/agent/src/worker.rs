@@ -2,13 +2,14 @@
 //! [`Live`] up to date.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use inspect::geo::Geo;
 use inspect::table::EndReason;
 use wire::rows::{
     AggregateKey, AggregateRow, DROP_REASONS, INTERFACE_SLOTS, InterfaceCounters, Losses, SocketKey,
@@ -37,6 +38,9 @@ const EXPIRE_MAX: usize = 16_384;
 
 /// Time between scans of /proc for owners that the kernel did not name, while some are missing.
 const OWNERS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between looks at whether the country databases have changed.
+const DATABASES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Kernel TCP_CLOSE.
 const TCP_CLOSE: u32 = 7;
@@ -176,6 +180,11 @@ pub struct Worker {
     flow_capacity: u64,
     last_snapshot: Option<Instant>,
     last_owners: Option<Instant>,
+    last_databases: Option<Instant>,
+    /// Mark of the country databases that were last looked at.
+    databases: u64,
+    /// What was last wrong with them, so that it is said once.
+    databases_fault: Option<String>,
 }
 
 impl Worker {
@@ -189,6 +198,9 @@ impl Worker {
             shared,
             last_snapshot: None,
             last_owners: None,
+            last_databases: None,
+            databases: 0,
+            databases_fault: None,
         })
     }
 
@@ -232,6 +244,13 @@ impl Worker {
             .last_snapshot
             .map_or(0.0, |last| last.elapsed().as_secs_f64());
         self.last_snapshot = Some(Instant::now());
+        if self
+            .last_databases
+            .is_none_or(|last| last.elapsed() >= DATABASES_INTERVAL)
+        {
+            self.last_databases = Some(Instant::now());
+            self.read_databases();
+        }
         self.read_counters(elapsed_s)?;
         let closed = self.read_sockets()?;
         let maps = &self.shared.maps;
@@ -261,6 +280,30 @@ impl Worker {
             self.name_cgroups();
         }
         Ok(())
+    }
+
+    /// Takes country databases over that have changed. What cannot be read leaves those in force that were.
+    fn read_databases(&mut self) {
+        let fault = match self.shared.broker.databases(self.databases) {
+            Ok(None) => return,
+            Err(error) => Some(error.to_string()),
+            Ok(Some((mark, files))) => {
+                self.databases = mark;
+                let mut geo = Geo::default();
+                let read = files.into_iter().try_for_each(|file| geo.add(file));
+                if read.is_ok() {
+                    self.shared.live().geo = geo;
+                }
+                read.err()
+                    .map(|error| format!("no country database, expected MMDB files: {error}"))
+            }
+        };
+        if fault != self.databases_fault {
+            if let Some(fault) = &fault {
+                let _ = writeln!(io::stderr(), "weir: countries stay as they were: {fault}");
+            }
+            self.databases_fault = fault;
+        }
     }
 
     fn expire(&self, idle: &[FlowKey], forced: bool, now_ns: u64) -> io::Result<()> {

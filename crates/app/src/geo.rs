@@ -28,17 +28,23 @@ pub(crate) fn load(files: &[PathBuf]) -> anyhow::Result<Geo> {
         add(&mut geo, file)?;
     }
     if files.is_empty() {
-        let folders = usual_folders();
-        for file in folders
-            .iter()
-            .map(|folder| databases(folder))
-            .find(|found| !found.is_empty())
-            .unwrap_or_default()
-        {
+        for file in self::files(files) {
             let _ = add(&mut geo, &file);
         }
     }
     Ok(geo)
+}
+
+/// The files that [`load`] would read.
+pub(crate) fn files(named: &[PathBuf]) -> Vec<PathBuf> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let found = usual_folders().into_iter().map(|folder| databases(&folder));
+    found
+        .into_iter()
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 fn add(geo: &mut Geo, file: &Path) -> anyhow::Result<()> {

@@ -61,6 +61,15 @@ impl Client {
         Ok(())
     }
 
+    /// The country databases and their mark, if it is another than `known`.
+    pub fn databases(&self, known: u64) -> io::Result<Option<(u64, Vec<Vec<u8>>)>> {
+        match self.ask(&Request::Databases(known))? {
+            Response::Files(mark, files) => Ok(Some((mark, files))),
+            Response::Done => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// Which processes hold which sockets.
     pub fn socket_owners(&self) -> io::Result<Vec<SocketOwner>> {
         match self.ask(&Request::SocketOwners)? {

@@ -28,6 +28,8 @@ pub enum Request {
     Programs,
     /// Sample these flows' payloads so.
     Sampling(Vec<SamplingOrder>),
+    /// The country databases, if they are others than those with this mark.
+    Databases(u64),
 }
 
 /// What the broker answers.
@@ -38,6 +40,8 @@ pub enum Response {
     Done,
     /// A JSON document.
     Json(Vec<u8>),
+    /// A mark, and files by their content.
+    Files(u64, Vec<Vec<u8>>),
     /// One sentence.
     Failed(String),
 }
@@ -48,10 +52,12 @@ mod tag {
     pub(super) const SOCKET_OWNERS: u8 = 3;
     pub(super) const PROGRAMS: u8 = 4;
     pub(super) const SAMPLING: u8 = 5;
+    pub(super) const DATABASES: u8 = 6;
     pub(super) const FLOWS: u8 = 65;
     pub(super) const DONE: u8 = 66;
     pub(super) const JSON: u8 = 67;
     pub(super) const FAILED: u8 = 68;
+    pub(super) const FILES: u8 = 69;
 }
 
 fn bad(what: &str) -> io::Error {
@@ -67,6 +73,7 @@ impl Request {
             Self::SocketOwners => write_frame(to, tag::SOCKET_OWNERS, &[]),
             Self::Programs => write_frame(to, tag::PROGRAMS, &[]),
             Self::Sampling(orders) => write_frame(to, tag::SAMPLING, &bytes_of(orders)),
+            Self::Databases(mark) => write_frame(to, tag::DATABASES, mark.as_bytes()),
         }
     }
 
@@ -81,6 +88,9 @@ impl Request {
             tag::SOCKET_OWNERS => Self::SocketOwners,
             tag::PROGRAMS => Self::Programs,
             tag::SAMPLING => Self::Sampling(values_of(&payload)?),
+            tag::DATABASES => {
+                Self::Databases(u64::from_bytes(&payload).ok_or_else(|| bad("a mark cut short"))?)
+            }
             _ => return Err(bad("a request of no known kind")),
         };
         Ok(Some(request))
@@ -101,6 +111,14 @@ impl Response {
             }
             Self::Done => write_frame(to, tag::DONE, &[]),
             Self::Json(document) => write_frame(to, tag::JSON, document),
+            Self::Files(mark, files) => {
+                let mut payload = mark.as_bytes().to_vec();
+                for file in files {
+                    payload.extend_from_slice((file.len() as u64).as_bytes());
+                    payload.extend_from_slice(file);
+                }
+                write_frame(to, tag::FILES, &payload)
+            }
             Self::Failed(sentence) => write_frame(to, tag::FAILED, sentence.as_bytes()),
         }
     }
@@ -123,6 +141,7 @@ impl Response {
                 };
                 Ok(Self::Flows(chunks.map(row).collect()))
             }
+            tag::FILES => files_of(&payload).ok_or_else(|| bad("files cut short")),
             tag::DONE => Ok(Self::Done),
             tag::JSON => Ok(Self::Json(payload)),
             tag::FAILED => Ok(Self::Failed(String::from_utf8_lossy(&payload).into_owned())),
@@ -168,6 +187,20 @@ fn read_frame(from: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
     let mut payload = vec![0; len as usize];
     from.read_exact(&mut payload)?;
     Ok(Some((head[4], payload)))
+}
+
+/// What [`Response::Files`] was written as.
+fn files_of(payload: &[u8]) -> Option<Response> {
+    let mark = u64::from_bytes(payload)?;
+    let mut rest = payload.get(8..)?;
+    let mut files = Vec::new();
+    while !rest.is_empty() {
+        let len = usize::try_from(u64::from_bytes(rest)?).ok()?;
+        rest = rest.get(8..)?;
+        files.push(rest.get(..len)?.to_vec());
+        rest = &rest[len..];
+    }
+    Some(Response::Files(mark, files))
 }
 
 #[cfg(test)]

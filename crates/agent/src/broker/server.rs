@@ -1,8 +1,11 @@
 //! The privileged end: answers one request at a time.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use wire::event::{SAMPLING_ORDERS_AT, SAMPLING_ORDERS_MAX, SamplingOrder};
 
@@ -18,6 +21,8 @@ pub struct Broker {
     pub sockets: OwnedFd,
     /// The program that takes orders on which payloads to sample.
     pub sampling: OwnedFd,
+    /// Country databases. Only their bytes are read here: what they say is for the worker to find out.
+    pub databases: Vec<PathBuf>,
 }
 
 /// Why serving ended.
@@ -68,6 +73,7 @@ impl Broker {
                 }
                 Response::Done
             }
+            Request::Databases(known) => databases(&self.databases, known),
             Request::SocketOwners => json(&sockets::owners()),
             Request::Programs => match programs::list() {
                 Ok(listing) => json(&listing),
@@ -75,6 +81,38 @@ impl Broker {
             },
         }
     }
+}
+
+/// Files that changed since the worker was given those with the mark `known`.
+fn databases(paths: &[PathBuf], known: u64) -> Response {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        match path.metadata() {
+            Ok(metadata) => {
+                let changed = (
+                    metadata.len(),
+                    metadata.mtime(),
+                    metadata.mtime_nsec(),
+                    metadata.ino(),
+                );
+                (path, changed).hash(&mut hasher);
+            }
+            Err(error) => return failed(&format!("read {}", path.display()), &error),
+        }
+    }
+    // 0 is the mark of who has nothing.
+    let mark = hasher.finish().max(1);
+    if paths.is_empty() || mark == known {
+        return Response::Done;
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        match std::fs::read(path) {
+            Ok(bytes) => files.push(bytes),
+            Err(error) => return failed(&format!("read {}", path.display()), &error),
+        }
+    }
+    Response::Files(mark, files)
 }
 
 /// The bytes that the program which takes sampling orders is run on: at most

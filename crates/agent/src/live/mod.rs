@@ -12,6 +12,7 @@ mod sightings;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use inspect::geo::Geo;
 use inspect::record::{Context, FlowRecord};
 use inspect::table::{EndReason, timeout};
 use wire::event::{Event, kind};
@@ -49,6 +50,8 @@ pub struct Live {
     pub epoch_offset_ns: i64,
     /// The time of the last snapshot, nanoseconds since 1970.
     pub now_ns: Option<u64>,
+    /// Countries and networks of addresses.
+    pub geo: Geo,
     /// What payload samples told.
     pub layer7: Layer7,
     /// Records of layer 7 whose flow has no row here yet, and how many snapshots they have waited.
@@ -277,6 +280,7 @@ impl Live {
                 now_ns: self.now_ns,
             },
         );
+        record.locate(&self.geo);
         record.insight = self.layer7.insight(key).map(|insight| Box::new(insight.clone()));
         record
     }

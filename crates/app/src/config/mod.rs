@@ -75,6 +75,8 @@ struct RawAgent {
     /// New flows admitted per second besides completed handshakes.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     new_flows_per_s: Option<u32>,
+    /// Country and network databases in MaxMind's format (MMDB).
+    geoip: Option<Vec<PathBuf>>,
 }
 
 /// The admin API.
@@ -116,6 +118,7 @@ pub(crate) struct Agent {
     pub(crate) persist: bool,
     pub(crate) flow_rows: u32,
     pub(crate) new_flows_per_s: u32,
+    pub(crate) geoip: Vec<PathBuf>,
 }
 
 /// The admin API.
@@ -135,6 +138,7 @@ impl Default for Config {
                 persist: false,
                 flow_rows: FLOW_ROWS_DEFAULT,
                 new_flows_per_s: Budgets::default().first_packets_per_s,
+                geoip: Vec::new(),
             },
             control: Control {
                 listen: SocketAddr::from(([127, 0, 0, 1], 9080)),
@@ -291,6 +295,7 @@ fn build(raw: RawConfig, checked: &mut document::Checked) -> Config {
     config.agent.persist = agent.persist.unwrap_or(config.agent.persist);
     config.agent.flow_rows = agent.flow_rows.unwrap_or(config.agent.flow_rows);
     config.agent.new_flows_per_s = agent.new_flows_per_s.unwrap_or(config.agent.new_flows_per_s);
+    config.agent.geoip = agent.geoip.unwrap_or_default();
     let control = raw.control.unwrap_or_default();
     if let Some(listen) = control.listen {
         match listen.parse() {

@@ -59,7 +59,7 @@ fn fields_that_only_look_right() {
     check(
         "agent: [eth0]\n",
         &[
-            "1: agent: expected fields (interfaces, xdp, instance, persist, flow_rows, new_flows_per_s), found a list",
+            "1: agent: expected fields (interfaces, xdp, instance, persist, flow_rows, new_flows_per_s, geoip), found a list",
         ],
     );
     check(

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ pub(super) enum PreparedGateway {
 pub(super) fn run(
     instance: &Instance,
     options: &LoadOptions,
+    databases: Vec<PathBuf>,
     listen: SocketAddr,
     socket: &Path,
     persist: bool,
@@ -82,6 +83,7 @@ pub(super) fn run(
     let outcome = supervise(
         instance,
         options,
+        databases,
         &mut loaded,
         listen,
         socket,
@@ -125,6 +127,7 @@ fn block_signals() -> nix::Result<SignalFd> {
 fn supervise(
     instance: &Instance,
     options: &LoadOptions,
+    databases: Vec<PathBuf>,
     loaded: &mut Loaded,
     listen: SocketAddr,
     socket: &Path,
@@ -157,6 +160,7 @@ fn supervise(
         flows: loaded.maps.flows.try_clone()?,
         sockets: loaded.maps.sockets.try_clone()?,
         sampling: loaded.sampling.try_clone()?,
+        databases,
     };
     let mut starts: Vec<Instant> = Vec::new();
     loop {

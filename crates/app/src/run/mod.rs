@@ -65,6 +65,10 @@ pub(crate) struct RunArgs {
     /// New flows admitted per second besides completed handshakes [default: 20000]
     #[arg(long, value_name = "N")]
     new_flows_per_s: Option<u32>,
+    /// Country or network database in MaxMind's format (MMDB), may be given more than once; without it
+    /// those that are found are used. A file that changes is read again
+    #[arg(long, value_name = "FILE", env = "WEIR_GEOIP", value_delimiter = ':')]
+    geoip: Vec<PathBuf>,
 }
 
 impl RunArgs {
@@ -100,6 +104,11 @@ impl RunArgs {
             persist: self.persist || file.agent.persist,
             flow_rows: self.flow_rows.unwrap_or(file.agent.flow_rows),
             new_flows_per_s: self.new_flows_per_s.unwrap_or(file.agent.new_flows_per_s),
+            geoip: if self.geoip.is_empty() {
+                file.agent.geoip
+            } else {
+                self.geoip.clone()
+            },
         })
     }
 }
@@ -116,6 +125,8 @@ struct Settings {
     persist: bool,
     flow_rows: u32,
     new_flows_per_s: u32,
+    /// Country databases; empty for those that are found.
+    geoip: Vec<PathBuf>,
     /// Where data is kept.
     data: PathBuf,
     /// The file, and what it tells the gateway; `None`: the gateway is off.
@@ -222,6 +233,7 @@ fn run_after(
     broker::run(
         &instance,
         &options,
+        crate::geo::files(&settings.geoip),
         settings.listen,
         &settings.socket,
         settings.persist,
@@ -323,6 +335,7 @@ mod tests {
             socket: instance::socket_path(&instance::default_name()),
             persist: false,
             flow_rows: 131_072,
+            geoip: Vec::new(),
             new_flows_per_s: Budgets::default().first_packets_per_s,
             data: tokens::data_folder(),
             gateway: None,
@@ -338,6 +351,7 @@ mod tests {
             socket: "/run/weir/a.sock".into(),
             persist: true,
             flow_rows: 4096,
+            geoip: Vec::new(),
             ..built_in()
         };
         check(file, &[], of_file());
@@ -365,6 +379,7 @@ mod tests {
                 listen: "127.0.0.1:1".parse().expect("an address"),
                 socket: "/run/weir/b.sock".into(),
                 flow_rows: 2048,
+                geoip: Vec::new(),
                 new_flows_per_s: 7,
                 ..of_file()
             },

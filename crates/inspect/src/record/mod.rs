@@ -250,15 +250,8 @@ impl FlowRecord {
     /// whatever a database says.
     pub fn locate(&mut self, geo: &Geo) {
         if !geo.is_empty() {
-            let place = |address| {
-                if is_public(address) {
-                    geo.place(address)
-                } else {
-                    Place::default()
-                }
-            };
-            self.src_place = place(self.src);
-            self.dst_place = place(self.dst);
+            self.src_place = geo.place(self.src);
+            self.dst_place = geo.place(self.dst);
         }
     }
 
@@ -514,30 +507,6 @@ pub fn tcp_flag_letters(flags: u8) -> String {
         .filter(|(bit, _)| flags & bit != 0)
         .map(|&(_, letter)| letter)
         .collect()
-}
-
-/// Whether an address may be of the public network: not private, local, multicast or undefined.
-fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            // Shared by carriers: RFC 6598.
-            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.is_unspecified()
-                || is_shared)
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local())
-        }
-    }
 }
 
 /// Bits of a [`FlowRecord::id`].
