@@ -6,7 +6,9 @@
 
 mod floods;
 mod lab;
+mod layer7;
 mod lifecycle;
+mod mmdb;
 mod normal;
 mod privileges;
 mod refusals;
