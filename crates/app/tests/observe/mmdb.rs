@@ -53,18 +53,19 @@ pub(crate) fn of(networks: &[(IpAddr, usize, &str)]) -> Vec<u8> {
     file.extend([0; 16]);
     file.extend(data);
     file.extend_from_slice(METADATA_MARK);
-    map(&mut file, 7);
+    map(&mut file, 9);
+    text(&mut file, "description");
+    map(&mut file, 0);
+    text(&mut file, "languages");
+    // Type 11 is extended: an array of none.
+    file.extend([0, 4]);
+    text(&mut file, "node_count");
+    // Type 6, four bytes.
+    file.push(6 << 5 | 4);
+    file.extend((nodes.len() as u32).to_be_bytes());
     for (name, number) in [
-        ("node_count", nodes.len() as u32),
-        ("record_size", RECORD_BITS.into()),
-    ] {
-        text(&mut file, name);
-        // Type 6, four bytes.
-        file.push(6 << 5 | 4);
-        file.extend(number.to_be_bytes());
-    }
-    for (name, number) in [
-        ("ip_version", 6u16),
+        ("record_size", RECORD_BITS),
+        ("ip_version", 6),
         ("binary_format_major_version", 2),
         ("binary_format_minor_version", 0),
     ] {
@@ -96,4 +97,27 @@ fn text(to: &mut Vec<u8>, text: &str) {
     assert!(text.len() < 29, "longer texts have another form");
     to.push(2 << 5 | text.len() as u8);
     to.extend(text.bytes());
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let mut geo = inspect::geo::Geo::default();
+    geo.add(of(&[
+        (address("10.77.0.8"), 29, "CH"),
+        (address("fd77::10"), 124, "NO"),
+    ]))
+    .expect("a sound database");
+    for (asked, expected) in [
+        ("10.77.0.11", Some("CH")),
+        ("10.77.0.1", None),
+        ("fd77::12", Some("NO")),
+    ] {
+        let place = geo.place(address(asked));
+        assert_eq!(
+            place.country.as_ref().map(inspect::geo::Country::as_str),
+            expected,
+            "{asked}"
+        );
+    }
 }
