@@ -18,6 +18,14 @@ const NAME_MAX: usize = 60;
 /// Examples of an oddity.
 const EXAMPLES_MAX: usize = 3;
 
+/// One list of the page.
+pub(super) struct List {
+    pub(super) title: &'static str,
+    pub(super) rows: Vec<(String, Sum)>,
+    /// What is in none of the rows.
+    pub(super) others: Sum,
+}
+
 /// Sums over flows and records.
 pub(super) struct Layer7 {
     apps: Tally<&'static str>,
@@ -185,27 +193,30 @@ impl Layer7 {
     }
 
     /// The lists of the page: their titles, rows, and what is in none.
-    pub(super) fn lists(&self) -> Vec<(&'static str, Vec<(String, Sum)>, Sum)> {
-        fn rows<K: Eq + std::hash::Hash + Ord + Clone>(
+    pub(super) fn lists(&self) -> [List; 5] {
+        fn list<K: Eq + std::hash::Hash + Ord + Clone>(
+            title: &'static str,
             tally: &Tally<K>,
             name: impl Fn(&K) -> String,
-        ) -> (Vec<(String, Sum)>, Sum) {
+        ) -> List {
             let largest = tally.largest().into_iter();
-            let rows = largest.map(|(key, sum)| (name(&key), sum)).collect();
-            (rows, tally.others)
+            List {
+                title,
+                rows: largest.map(|(key, sum)| (name(&key), sum)).collect(),
+                others: tally.others,
+            }
         }
         let plain = |name: &&'static str| (*name).to_owned();
-        let short = |name: &Box<str>| shortened(name, NAME_MAX);
         let country = |country: &Country| country.as_str().to_owned();
         [
-            ("APPLICATIONS", rows(&self.apps, plain)),
-            ("SERVICES, BY NAME", rows(&self.services, plain)),
-            ("NAMES OF SERVERS", rows(&self.names, short)),
-            ("NAMES ASKED FOR", rows(&self.questions, short)),
-            ("COUNTRIES, AS EITHER SIDE", rows(&self.countries, country)),
+            list("APPLICATIONS", &self.apps, plain),
+            list("SERVICES, BY NAME", &self.services, plain),
+            list("NAMES OF SERVERS", &self.names, |name| shortened(name, NAME_MAX)),
+            list("NAMES ASKED FOR", &self.questions, |name| {
+                shortened(name, NAME_MAX)
+            }),
+            list("COUNTRIES, AS EITHER SIDE", &self.countries, country),
         ]
-        .map(|(title, (rows, others))| (title, rows, others))
-        .into()
     }
 
     /// What somebody should look at, the worst first.

@@ -33,7 +33,7 @@ pub(super) fn of(files: &[PathBuf], flow: &Found) -> String {
     let mut text = table::render(painter, std::iter::once(flow.record.clone()));
     let mut steps = Packets::default();
     flow.each_packet(files, |packet, segment| {
-        steps.add(packet, segment, flow.is_client(segment.direction))
+        steps.add(packet, segment, flow.is_client(segment.direction));
     });
     let mut steps = steps.steps;
     steps.extend(flow.events.iter().map(|event| told(event, flow)));

@@ -169,8 +169,8 @@ impl<W: Write> Summary<W> {
         let rows = self.protocols.largest().into_iter();
         let rows = rows.map(|(number, sum)| (named(number), sum)).collect();
         self.list("PROTOCOLS", rows, self.protocols.others, all_bytes)?;
-        for (title, rows, others) in self.layer7.lists() {
-            self.list(title, rows, others, all_bytes)?;
+        for list in self.layer7.lists() {
+            self.list(list.title, list.rows, list.others, all_bytes)?;
         }
         let rows = self.hosts.largest().into_iter();
         let rows = rows.map(|(host, sum)| (host.to_string(), sum)).collect();
