@@ -141,16 +141,18 @@ struct Open {
 
 #[derive(Default)]
 struct Connection {
+    /// By side: whether a message was read, so that what is none is protected rather than nonsense.
+    has_read: [bool; 2],
     open: Vec<Open>,
 }
 
 impl Session for Connection {
-    fn data(&mut self, _: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
+    fn data(&mut self, side: Side, bytes: &[u8], out: &mut Out<'_>) -> Step {
         let mut taken = 0u64;
         while let Some(rest) = bytes.get(taken as usize..).filter(|rest| !rest.is_empty()) {
             if rest[0] != SEQUENCE {
                 // Protected by SASL from here on, or nonsense.
-                return if taken == 0 && out.insight.logins_attempted == 0 {
+                return if !self.has_read[side.index()] && out.insight.logins_attempted == 0 {
                     Step::Broken(Anomaly::parser("invalid_data", Severity::Medium))
                 } else {
                     Step::Done
@@ -177,6 +179,7 @@ impl Session for Connection {
                     Some(false) => {}
                 }
             }
+            self.has_read[side.index()] = true;
             taken += (head + body) as u64;
         }
         Step::Take(taken)
@@ -554,6 +557,14 @@ mod tests {
         // SNMP has a text in the place of the operation.
         let snmp = b"\x30\x0c\x02\x01\x01\x04\x06publica";
         assert_ne!(kit::datagrams(9, &[(0, snmp)]).insight.app, Some("ldap"));
+    }
+
+    #[test]
+    fn what_follows_a_message_and_is_none_is_told_the_same_however_cut() {
+        let done = b"\x30\x0c\x02\x01\x07\x65\x07\x0a\x01\0\x04\0\x04\0";
+        let nonsense = [&done[..], b"\xff\xfe\xfd\xfc\xfb\xfa"].concat();
+        kit::check_cuts(&[(1, &nonsense), (0, &nonsense)]);
+        kit::check_cuts(&[(0, b"\x30\x05\x02\x01\x07\x42\0"), (1, b"\x01\x02\x03\x04")]);
     }
 
     #[test]
