@@ -9,6 +9,7 @@ pub(crate) mod gateway;
 pub(crate) mod help;
 pub(crate) mod programs;
 pub(crate) mod read;
+mod rotate;
 pub(crate) mod text;
 pub(crate) mod watch;
 

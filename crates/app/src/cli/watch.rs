@@ -1,6 +1,7 @@
 //! `weir watch`: what flows now, on a terminal or as records.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use policy::filter::Filter;
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::help::complete_filter;
+use crate::cli::rotate::{Lines, Rotated};
 use crate::client::{ApiArgs, Client, ClientError, with_query};
 use crate::tui;
 
@@ -24,6 +26,15 @@ pub(crate) struct WatchArgs {
     /// then each as it ends
     #[arg(long, value_enum, default_value_t = Format::Tui)]
     format: Format,
+    /// Write records to this file instead, at its end if it is there
+    #[arg(long, short = 'w', value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Begin the file anew when it would grow beyond this many bytes (as 100000000); the full one becomes FILE.1
+    #[arg(long, value_name = "BYTES", requires = "write", value_parser = clap::value_parser!(u64).range(1..))]
+    rotate_bytes: Option<u64>,
+    /// Full files to keep
+    #[arg(long, value_name = "N", requires = "rotate_bytes", default_value_t = 5)]
+    keep: u32,
     /// End after this many records
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -59,7 +70,21 @@ pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         }
         client => client?,
     };
+    if args.iface.as_ref().is_some_and(|name| name.contains(['"', '\\'])) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "weir: --iface: expected the name of an interface, without quotes and backslashes"
+        );
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     match args.format {
+        Format::Tui if args.write.is_some() => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "weir: --write: expected with --format json or eve"
+            );
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
         Format::Tui => tui::run(client, args.iface.clone(), filter)?,
         Format::Json => records(args, &client, filter, "json")?,
         Format::Eve => records(args, &client, filter, "eve")?,
@@ -91,6 +116,10 @@ async fn write_records(
     filter: Option<&str>,
     format: &str,
 ) -> anyhow::Result<()> {
+    let mut out = match &args.write {
+        None => Lines::Stdout,
+        Some(path) => Lines::File(Rotated::open(path, args.rotate_bytes.unwrap_or(0), args.keep)?),
+    };
     let mut parameters = vec![("format", format)];
     parameters.extend(filter.map(|filter| ("filter", filter)));
     let mut stream = client
@@ -99,7 +128,7 @@ async fn write_records(
     let mut left = args.count.unwrap_or(u64::MAX);
     if format == "json" {
         for record in active(client, filter).await? {
-            if left == 0 || !write_line(record.get()) {
+            if left == 0 || !out.write(record.get())? {
                 return Ok(());
             }
             left -= 1;
@@ -109,7 +138,7 @@ async fn write_records(
         let Some(line) = stream.line().await? else {
             anyhow::bail!("weir ended")
         };
-        if !write_line(&line) {
+        if !out.write(&line)? {
             return Ok(());
         }
         left -= 1;
@@ -131,10 +160,4 @@ async fn active(
     parameters.extend(filter.map(|filter| ("filter", filter)));
     let body: Active = client.get(&with_query("/api/v1/flows", &parameters)).await?;
     Ok(body.flows)
-}
-
-/// `false` when nobody reads any more.
-fn write_line(line: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
