@@ -62,11 +62,22 @@ struct Probing {
 }
 
 /// Those that have not said no: a bit by position in the engine's protocols.
-#[derive(Clone, Copy, Default)]
-struct Candidates([u64; Self::WORDS]);
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Candidates([u64; Self::WORDS]);
 
 impl Candidates {
     const WORDS: usize = PROTOCOLS_MAX / 64;
+
+    /// Those that run over this transport.
+    pub(super) fn over(protocols: &[&dyn Protocol], transport: Transport) -> Self {
+        let mut candidates = Self::default();
+        for (at, protocol) in protocols.iter().enumerate() {
+            if protocol.runs_over(transport) {
+                candidates.set(at);
+            }
+        }
+        candidates
+    }
 
     fn set(&mut self, at: usize) {
         self.0[at / 64] |= 1 << (at % 64);
@@ -79,14 +90,8 @@ impl Candidates {
 
 impl Probing {
     fn new(engine: &Engine, transport: Transport) -> Self {
-        let mut candidates = Candidates::default();
-        for (at, protocol) in engine.protocols.iter().enumerate() {
-            if protocol.runs_over(transport) {
-                candidates.set(at);
-            }
-        }
         Self {
-            candidates,
+            candidates: engine.candidates(transport),
             best: None,
             packets: 0,
             earlier: Vec::new(),

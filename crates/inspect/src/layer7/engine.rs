@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::conn::Candidates;
 use super::names::Names;
 use super::proto;
 use super::protocol::{Expected, Protocol, Transport};
@@ -70,6 +71,8 @@ const RECORDS_MAX: usize = 1 << 20;
 pub struct Engine {
     pub(super) config: Config,
     pub(super) protocols: Vec<&'static dyn Protocol>,
+    /// Those over TCP, and those over UDP: asked for with every flow.
+    candidates: [Candidates; 2],
     pub(super) shared: Shared,
     /// Bytes held by all streams.
     pub(super) held: usize,
@@ -93,8 +96,11 @@ impl Engine {
     /// An engine that knows every protocol of [`proto::ALL`].
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let protocols: Vec<_> = proto::all().collect();
         Self {
-            protocols: proto::all().collect(),
+            candidates: [Transport::Tcp, Transport::Udp]
+                .map(|transport| Candidates::over(&protocols, transport)),
+            protocols,
             config,
             held: 0,
             shared: Shared {
@@ -106,6 +112,15 @@ impl Engine {
                 expected: HashMap::new(),
                 events: Vec::new(),
             },
+        }
+    }
+
+    /// Protocols that run over this transport.
+    pub(super) fn candidates(&self, transport: Transport) -> Candidates {
+        match transport {
+            Transport::Tcp => self.candidates[0],
+            Transport::Udp => self.candidates[1],
+            other @ Transport::Other(_) => Candidates::over(&self.protocols, other),
         }
     }
 
