@@ -287,10 +287,11 @@ impl Worker {
         let fault = match self.shared.broker.databases(self.databases) {
             Ok(None) => return,
             Err(error) => Some(error.to_string()),
-            Ok(Some((mark, files))) => {
-                self.databases = mark;
+            Ok(Some(found)) => {
+                self.databases = found.mark;
                 let mut geo = Geo::default();
-                let read = files.into_iter().try_for_each(|file| geo.add(file));
+                geo.knows_private = found.are_named;
+                let read = found.files.into_iter().try_for_each(|file| geo.add(file));
                 if read.is_ok() {
                     self.shared.live().geo = geo;
                 }

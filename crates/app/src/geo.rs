@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agent::broker::Databases;
 use anyhow::Context as _;
 use inspect::geo::Geo;
 
@@ -24,11 +25,12 @@ fn usual_folders() -> Vec<PathBuf> {
 /// If a file that is named cannot be read, or is no MMDB file.
 pub(crate) fn load(files: &[PathBuf]) -> anyhow::Result<Geo> {
     let mut geo = Geo::default();
+    geo.knows_private = !files.is_empty();
     for file in files {
         add(&mut geo, file)?;
     }
     if files.is_empty() {
-        for file in self::files(files) {
+        for file in self::files(files).paths {
             let _ = add(&mut geo, &file);
         }
     }
@@ -36,15 +38,15 @@ pub(crate) fn load(files: &[PathBuf]) -> anyhow::Result<Geo> {
 }
 
 /// The files that [`load`] would read.
-pub(crate) fn files(named: &[PathBuf]) -> Vec<PathBuf> {
-    if !named.is_empty() {
-        return named.to_vec();
+pub(crate) fn files(named: &[PathBuf]) -> Databases {
+    let found = || {
+        let mut folders = usual_folders().into_iter().map(|folder| databases(&folder));
+        folders.find(|found| !found.is_empty()).unwrap_or_default()
+    };
+    Databases {
+        paths: if named.is_empty() { found() } else { named.to_vec() },
+        are_named: !named.is_empty(),
     }
-    let found = usual_folders().into_iter().map(|folder| databases(&folder));
-    found
-        .into_iter()
-        .find(|found| !found.is_empty())
-        .unwrap_or_default()
 }
 
 fn add(geo: &mut Geo, file: &Path) -> anyhow::Result<()> {

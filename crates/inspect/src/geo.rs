@@ -47,6 +47,9 @@ pub struct Place {
 #[derive(Default)]
 pub struct Geo {
     readers: Vec<Reader<Vec<u8>>>,
+    /// Whether the databases are the user's own, who may have put private networks in them. Those of others
+    /// say nonsense of private addresses: the registries' data has 192.168.0.0/16 in Australia.
+    pub knows_private: bool,
 }
 
 impl std::fmt::Debug for Geo {
@@ -102,6 +105,9 @@ impl Geo {
     pub fn place(&self, address: IpAddr) -> Place {
         let address = address.to_canonical();
         let mut place = Place::default();
+        if !self.knows_private && !is_public(address) {
+            return place;
+        }
         for reader in &self.readers {
             let Ok(Some(fields)) = reader
                 .lookup(address)
@@ -123,6 +129,30 @@ impl Geo {
             }
         }
         place
+    }
+}
+
+/// Whether an address may be of the public network: not private, local, multicast or undefined.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            // Shared by carriers: RFC 6598.
+            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_unspecified()
+                || is_shared)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local())
+        }
     }
 }
 

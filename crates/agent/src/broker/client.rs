@@ -8,7 +8,7 @@ use wire::event::SamplingOrder;
 use wire::rows::SocketKey;
 use wire::{FlowKey, FlowRow};
 
-use super::protocol::{KEYS_MAX, Request, Response};
+use super::protocol::{DatabaseFiles, KEYS_MAX, Request, Response};
 use crate::live::SocketOwner;
 
 /// Asks the broker. Calls block and take turns.
@@ -61,10 +61,10 @@ impl Client {
         Ok(())
     }
 
-    /// The country databases and their mark, if it is another than `known`.
-    pub fn databases(&self, known: u64) -> io::Result<Option<(u64, Vec<Vec<u8>>)>> {
+    /// The country databases, if they are others than those with this mark.
+    pub fn databases(&self, known: u64) -> io::Result<Option<DatabaseFiles>> {
         match self.ask(&Request::Databases(known))? {
-            Response::Files(mark, files) => Ok(Some((mark, files))),
+            Response::Files(files) => Ok(Some(files)),
             Response::Done => Ok(None),
             _ => Err(unexpected()),
         }

@@ -12,4 +12,4 @@ mod sockets;
 
 pub use client::Client;
 pub use drop::{DropError, NOBODY, drop_privileges};
-pub use server::{Broker, ServeEnd, sampling_packet};
+pub use server::{Broker, Databases, ServeEnd, sampling_packet};

@@ -32,6 +32,16 @@ pub enum Request {
     Databases(u64),
 }
 
+/// Country databases by their content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseFiles {
+    /// Tells these files from others; never 0.
+    pub mark: u64,
+    /// The user named them, rather than they were found.
+    pub are_named: bool,
+    pub files: Vec<Vec<u8>>,
+}
+
 /// What the broker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
@@ -40,8 +50,8 @@ pub enum Response {
     Done,
     /// A JSON document.
     Json(Vec<u8>),
-    /// A mark, and files by their content.
-    Files(u64, Vec<Vec<u8>>),
+    /// Country databases that changed.
+    Files(DatabaseFiles),
     /// One sentence.
     Failed(String),
 }
@@ -111,9 +121,10 @@ impl Response {
             }
             Self::Done => write_frame(to, tag::DONE, &[]),
             Self::Json(document) => write_frame(to, tag::JSON, document),
-            Self::Files(mark, files) => {
-                let mut payload = mark.as_bytes().to_vec();
-                for file in files {
+            Self::Files(of) => {
+                let mut payload = of.mark.as_bytes().to_vec();
+                payload.push(u8::from(of.are_named));
+                for file in &of.files {
                     payload.extend_from_slice((file.len() as u64).as_bytes());
                     payload.extend_from_slice(file);
                 }
@@ -192,7 +203,8 @@ fn read_frame(from: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
 /// What [`Response::Files`] was written as.
 fn files_of(payload: &[u8]) -> Option<Response> {
     let mark = u64::from_bytes(payload)?;
-    let mut rest = payload.get(8..)?;
+    let are_named = *payload.get(8)? == 1;
+    let mut rest = payload.get(9..)?;
     let mut files = Vec::new();
     while !rest.is_empty() {
         let len = usize::try_from(u64::from_bytes(rest)?).ok()?;
@@ -200,7 +212,11 @@ fn files_of(payload: &[u8]) -> Option<Response> {
         files.push(rest.get(..len)?.to_vec());
         rest = &rest[len..];
     }
-    Some(Response::Files(mark, files))
+    Some(Response::Files(DatabaseFiles {
+        mark,
+        are_named,
+        files,
+    }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use wire::event::{SAMPLING_ORDERS_AT, SAMPLING_ORDERS_MAX, SamplingOrder};
 
-use super::protocol::{Request, Response};
+use super::protocol::{DatabaseFiles, Request, Response};
 use super::sockets;
 use crate::sys::Plain;
 use crate::{programs, sys};
@@ -22,7 +22,15 @@ pub struct Broker {
     /// The program that takes orders on which payloads to sample.
     pub sampling: OwnedFd,
     /// Country databases. Only their bytes are read here: what they say is for the worker to find out.
-    pub databases: Vec<PathBuf>,
+    pub databases: Databases,
+}
+
+/// Country databases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Databases {
+    pub paths: Vec<PathBuf>,
+    /// The user named them, rather than they were found.
+    pub are_named: bool,
 }
 
 /// Why serving ended.
@@ -84,7 +92,8 @@ impl Broker {
 }
 
 /// Files that changed since the worker was given those with the mark `known`.
-fn databases(paths: &[PathBuf], known: u64) -> Response {
+fn databases(databases: &Databases, known: u64) -> Response {
+    let paths = &databases.paths;
     let mut hasher = DefaultHasher::new();
     for path in paths {
         match path.metadata() {
@@ -112,7 +121,11 @@ fn databases(paths: &[PathBuf], known: u64) -> Response {
             Err(error) => return failed(&format!("read {}", path.display()), &error),
         }
     }
-    Response::Files(mark, files)
+    Response::Files(DatabaseFiles {
+        mark,
+        are_named: databases.are_named,
+        files,
+    })
 }
 
 /// The bytes that the program which takes sampling orders is run on: at most

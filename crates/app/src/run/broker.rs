@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::broker::{Broker, ServeEnd};
+use agent::broker::{Broker, Databases, ServeEnd};
 use agent::instance::Instance;
 use agent::load::{self, LoadOptions, Loaded};
 use agent::worker::WorkerMaps;
@@ -67,7 +67,7 @@ pub(super) enum PreparedGateway {
 pub(super) fn run(
     instance: &Instance,
     options: &LoadOptions,
-    databases: Vec<PathBuf>,
+    databases: Databases,
     listen: SocketAddr,
     socket: &Path,
     persist: bool,
@@ -127,7 +127,7 @@ fn block_signals() -> nix::Result<SignalFd> {
 fn supervise(
     instance: &Instance,
     options: &LoadOptions,
-    databases: Vec<PathBuf>,
+    databases: Databases,
     loaded: &mut Loaded,
     listen: SocketAddr,
     socket: &Path,

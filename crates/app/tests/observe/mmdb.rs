@@ -103,6 +103,7 @@ fn text(to: &mut Vec<u8>, text: &str) {
 fn what_is_written_is_read() {
     let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
     let mut geo = inspect::geo::Geo::default();
+    geo.knows_private = true;
     geo.add(of(&[
         (address("10.77.0.8"), 29, "CH"),
         (address("fd77::10"), 124, "NO"),
@@ -119,5 +120,7 @@ fn what_is_written_is_read() {
             expected,
             "{asked}"
         );
-    }
+    } // Of private addresses nothing is believed but what the user says.
+    geo.knows_private = false;
+    assert_eq!(geo.place(address("10.77.0.11")).country, None);
 }
