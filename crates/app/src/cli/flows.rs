@@ -36,7 +36,8 @@ pub(crate) struct FlowsArgs {
     /// How to show them
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Which flows, as `dport == 443 and not src in 10.0.0.0/8`; `weir filter` lists the fields
+    /// Which flows, as `dport == 443 and not src in 10.0.0.0/8`; `weir filter` lists the fields. Or `show ID`:
+    /// one flow's story, step by step
     #[arg(value_name = "FILTER", trailing_var_arg = true, add = ArgValueCompleter::new(complete_filter))]
     filter: Vec<String>,
     #[command(flatten)]
@@ -86,7 +87,42 @@ struct Page {
     incomplete: Option<String>,
 }
 
+/// One flow's story.
+fn show(args: &FlowsArgs, rest: &[String]) -> anyhow::Result<ExitCode> {
+    let [id] = rest else {
+        writeln!(
+            io::stderr(),
+            "weir: expected `weir flows show ID`, the identifier as `--format json` gives it"
+        )?;
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    let Ok(id) = id.parse::<u64>() else {
+        writeln!(
+            io::stderr(),
+            "weir: flow `{id}`: expected a whole number, as `--format json` gives it in `id`"
+        )?;
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    let client = Client::new(&args.api)?;
+    let found: Box<RawValue> =
+        crate::client::runtime()?.block_on(client.get(&format!("/api/v1/flows/{id}")))?;
+    let mut out = io::stdout().lock();
+    if args.format == Format::Table {
+        let flow: LiveFlow =
+            serde_json::from_str(found.get()).context("the answer is no flow this version can read")?;
+        out.write_all(super::flow_story::of(&flow.record, Painter::for_stdout()).as_bytes())?;
+    } else {
+        writeln!(out, "{}", found.get())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) fn flows(args: &FlowsArgs) -> anyhow::Result<ExitCode> {
+    if let Some((word, rest)) = args.filter.split_first()
+        && word == "show"
+    {
+        return show(args, rest);
+    }
     let filter = args.filter.join(" ");
     if !filter.is_empty()
         && let Err(error) = Filter::parse(&filter)

@@ -4,6 +4,7 @@
 pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod doctor;
+mod flow_story;
 pub(crate) mod flows;
 pub(crate) mod gateway;
 pub(crate) mod help;

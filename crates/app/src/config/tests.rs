@@ -123,7 +123,7 @@ fn the_example_is_whole() {
             n_fields += 1;
         }
     }
-    assert_eq!(n_fields, 25, "{schema:#}");
+    assert_eq!(n_fields, 26, "{schema:#}");
 }
 
 /// Environment and files that are there.

@@ -92,6 +92,25 @@ fn every_flow_says_what_it_is() {
         assert!(of.count() >= 2, "no {service} in the lab's traffic");
     }
     println!("{checked} flows of {} say what they are", connections.len());
+    // One flow's story, in order.
+    let flows = weir.flows("app == http and src.country == CH");
+    let id = crate::number(&flows[0], "/id").to_string();
+    let story = weir.told(&["flows", "show", &id]);
+    println!("{story}");
+    let mut rest = story.as_str();
+    for step in [
+        "SYN: asks",
+        "SYN and ACK",
+        "the connection is open",
+        "GET /",
+        "status ",
+        "closed",
+    ] {
+        let at = rest
+            .find(step)
+            .unwrap_or_else(|| panic!("no `{step}` in {rest} of {story}"));
+        rest = &rest[at..];
+    }
     // Another database takes its place while Weir runs.
     let next = folder.path().join("next");
     std::fs::write(&next, mmdb::of(&networks("NO"))).expect("a file");

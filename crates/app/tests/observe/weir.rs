@@ -80,6 +80,21 @@ impl Weir {
         }
     }
 
+    /// What a command of the client says.
+    #[track_caller]
+    pub(crate) fn told(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(&arguments[..1])
+            .arg("--api")
+            .arg(&self.socket)
+            .args(&arguments[1..])
+            .output()
+            .expect("weir starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Body of a GET on the local socket, if it answers 200.
     pub(crate) fn get(&self, path: &str) -> Result<String, String> {
         let mut stream =

@@ -107,7 +107,10 @@ fn look_ups_of_the_shared_databases() {
         if !row.as_object().is_some_and(|row| row.contains_key("country")) {
             continue;
         }
-        let mut geo = Geo::default();
+        let mut geo = Geo {
+            knows_private: true,
+            ..Geo::default()
+        };
         geo.add(std::fs::read(folder.join(db)).expect("a readable database"))
             .expect("a database");
         let place = geo.place(ip.parse().expect("an address"));
