@@ -50,9 +50,8 @@ impl Protocol for Ask {
         }
         let is_text = |bytes: &[u8]| bytes.iter().all(|&b| b >= b' ' || b == b'\t');
         match lines::first(seen.client(), LINE_MAX) {
-            lines::Line::Whole(line, taken) if is_text(line) && taken == seen.client().len() => {
-                Verdict::LIKELY
-            }
+            // What follows the line says nothing: it may not have come yet.
+            lines::Line::Whole(line, _) if is_text(line) => Verdict::LIKELY,
             lines::Line::More if is_text(seen.client().strip_suffix(b"\r").unwrap_or(seen.client())) => {
                 Verdict::NeedMore
             }
@@ -114,5 +113,8 @@ mod tests {
         assert_eq!(ask(70, b"/path\r\n").app, Some("gopher"));
         assert_eq!(ask(70, b"\x01\x02\r\n").app, None);
         assert_eq!(ask(9, b"bob\r\n").app, None);
+        // Found by the fuzzer: it must not matter what has come behind the line.
+        let insight = kit::run(ip_proto::TCP, 43, &[(0, b"ready\r\n\x08\0no")], |_, _| Vec::new()).insight;
+        assert_eq!(insight.app, Some("whois"));
     }
 }
