@@ -335,6 +335,11 @@ impl Drop for Gateway {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.stop();
         }
+        // One that was killed, or that gave up while it restarted, has left its pins, and programs run on.
+        if Path::new("/sys/fs/bpf/weir").join(&self.instance).exists() {
+            let detach = ["detach", "--instance", &self.instance];
+            let _ = Command::new(env!("CARGO_BIN_EXE_weir")).args(detach).output();
+        }
     }
 }
 
